@@ -1,0 +1,106 @@
+//! The only place that reads a clock. Everything that depends on time is handed a [`Now`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// One reading of the clock, taken once where a decision begins and handed down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// Nanoseconds since the clock was made; for durations.
+    pub mono_ns: u64,
+    /// Milliseconds since the Unix epoch, never going back: wall time at the start plus time
+    /// passed. For windows, where a clock set back must not forgive or freeze anything.
+    pub steady_ms: u64,
+    /// Milliseconds since the Unix epoch as the system has it now; for `exp`, `nbf` and logs.
+    pub unix_ms: u64,
+}
+
+impl Now {
+    /// Whole seconds since the Unix epoch.
+    pub fn unix_s(self) -> u64 {
+        self.unix_ms / 1000
+    }
+
+    /// A reading at `ms` milliseconds on all three scales; for tests and pure cores' twins.
+    pub fn at_ms(ms: u64) -> Self {
+        Self {
+            mono_ns: ms.saturating_mul(1_000_000),
+            steady_ms: ms,
+            unix_ms: ms,
+        }
+    }
+
+    /// Nanoseconds since an earlier reading, 0 if it was not earlier.
+    pub fn since_ns(self, earlier: Now) -> u64 {
+        self.mono_ns.saturating_sub(earlier.mono_ns)
+    }
+}
+
+/// The process's clock. Clones share one offset, so that a test which moves one moves all.
+#[derive(Clone, Debug)]
+pub struct Clock {
+    start: Instant,
+    start_unix_ms: u64,
+    ahead_ms: Arc<AtomicU64>,
+}
+
+impl Clock {
+    /// A clock that starts now.
+    pub fn system() -> Self {
+        Self {
+            start: Instant::now(),
+            start_unix_ms: wall_ms(),
+            ahead_ms: Arc::default(),
+        }
+    }
+
+    /// Reads the clock.
+    pub fn now(&self) -> Now {
+        let ahead = self.ahead_ms.load(Relaxed);
+        let mono_ns = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let mono_ns = mono_ns.saturating_add(ahead.saturating_mul(1_000_000));
+        Now {
+            mono_ns,
+            steady_ms: self.start_unix_ms + mono_ns / 1_000_000,
+            unix_ms: wall_ms() + ahead,
+        }
+    }
+
+    /// Moves this clock and all its clones forward, so that a test need not wait for a window.
+    pub fn advance(&self, by: Duration) {
+        let ms = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+        self.ahead_ms.fetch_add(ms, Relaxed);
+    }
+}
+
+fn wall_ms() -> u64 {
+    // A clock before 1970 reads as 0: every token is then not yet valid, nothing opens.
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clones_move_together() {
+        let clock = Clock::system();
+        let twin = clock.clone();
+        let before = twin.now();
+        clock.advance(Duration::from_secs(60));
+        let after = twin.now();
+        assert!(after.since_ns(before) >= 60_000_000_000);
+        assert!(after.steady_ms >= before.steady_ms + 60_000);
+        assert!(after.unix_ms >= before.unix_ms + 60_000);
+    }
+
+    #[test]
+    fn scales_agree_at_a_given_time() {
+        let now = Now::at_ms(61_500);
+        assert_eq!(now.unix_s(), 61);
+        assert_eq!(now.since_ns(Now::at_ms(61_000)), 500_000_000);
+        assert_eq!(Now::at_ms(0).since_ns(now), 0);
+    }
+}

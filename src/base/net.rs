@@ -1,0 +1,133 @@
+//! Network addresses: canonical client addresses and lists of networks.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+/// Folds an IPv4 address written as IPv6 (`::ffff:192.0.2.1`, RFC 4291 §2.5.5.2) back to IPv4, so
+/// that one client has one address.
+pub fn canonical(ip: IpAddr) -> IpAddr {
+    ip.to_canonical()
+}
+
+/// What counts as one client by address: an IPv4 address (/32) or an IPv6 /64, since one customer
+/// owns at least that much (RFC 6177).
+pub fn client_prefix(ip: IpAddr) -> [u8; 8] {
+    match canonical(ip) {
+        IpAddr::V4(v4) => {
+            let o = v4.octets();
+            [0, 0, 0, 4, o[0], o[1], o[2], o[3]]
+        }
+        IpAddr::V6(v6) => {
+            let o = v6.octets();
+            [o[0], o[1], o[2], o[3], o[4], o[5], o[6], o[7]]
+        }
+    }
+}
+
+/// A network in CIDR notation; a bare address is a network of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Network(ipnet::IpNet);
+
+impl Network {
+    /// Whether the address, in its canonical form, lies in this network.
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        self.0.contains(&canonical(ip))
+    }
+}
+
+impl FromStr for Network {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let net = text.parse::<ipnet::IpNet>().ok();
+        let net = net.or_else(|| text.parse::<IpAddr>().ok().map(ipnet::IpNet::from));
+        let net = net.ok_or_else(|| {
+            format!(
+                "found `{text}`, want a network such as `10.0.0.0/8` or an address such as `192.0.2.1`"
+            )
+        })?;
+        let base = net.trunc();
+        if base == net {
+            Ok(Self(net))
+        } else {
+            Err(format!(
+                "found `{text}`, want `{base}`: bits are set beyond the prefix length"
+            ))
+        }
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A short list of networks, tried one by one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Networks(pub Vec<Network>);
+
+impl Networks {
+    /// Whether any of the networks holds the address.
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        self.0.iter().any(|n| n.contains(ip))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("a test address")
+    }
+
+    #[test]
+    fn a_mapped_address_is_the_same_client() {
+        assert_eq!(canonical(ip("::ffff:192.0.2.1")), ip("192.0.2.1"));
+        assert_eq!(
+            client_prefix(ip("::ffff:192.0.2.1")),
+            client_prefix(ip("192.0.2.1"))
+        );
+        let net: Network = "192.0.2.0/24".parse().expect("a network");
+        assert!(net.contains(ip("::ffff:192.0.2.77")));
+    }
+
+    #[test]
+    fn one_ipv6_customer_is_one_client() {
+        assert_eq!(
+            client_prefix(ip("2001:db8:1:2:3::4")),
+            client_prefix(ip("2001:db8:1:2:ffff::"))
+        );
+        assert_ne!(
+            client_prefix(ip("2001:db8:1:2::")),
+            client_prefix(ip("2001:db8:1:3::"))
+        );
+    }
+
+    #[test]
+    fn a_network_is_checked_and_printed() {
+        let all = ["10.0.0.0/8", "::1/128", "2001:db8::/32"];
+        for text in all {
+            assert_eq!(
+                text.parse::<Network>().map(|n| n.to_string()),
+                Ok(text.into())
+            );
+        }
+        assert_eq!(
+            "127.0.0.1".parse::<Network>().map(|n| n.to_string()),
+            Ok("127.0.0.1/32".into())
+        );
+        assert!(
+            "10.0.0.1/8"
+                .parse::<Network>()
+                .is_err_and(|e| e.contains("want `10.0.0.0/8`"))
+        );
+        assert!(
+            "ten"
+                .parse::<Network>()
+                .is_err_and(|e| e.contains("found `ten`"))
+        );
+    }
+}

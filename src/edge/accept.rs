@@ -1,0 +1,277 @@
+//! Workers and listeners: one thread a worker with its own runtime, one accept loop a listener on
+//! each, opened and closed while it runs.
+
+use super::connection::{Door, Refuse, serve};
+use super::front::{Front, Transport};
+use super::head::Limits;
+use super::sweep;
+use crate::base::clock::Clock;
+use crate::exchange::connection::{Connection, Listener};
+use pingora::apps::HttpServerApp;
+use pingora::http::ResponseHeader;
+use pingora::protocols::SocketDigest;
+use pingora::protocols::l4::socket::SocketAddr as DigestAddr;
+use pingora::protocols::raw_connect::ProxyDigest;
+use std::collections::HashMap;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// A bound socket, not yet accepting.
+#[derive(Debug)]
+pub enum Socket {
+    /// TCP.
+    Tcp(std::net::TcpListener),
+    /// A Unix socket.
+    Unix(std::os::unix::net::UnixListener),
+}
+
+impl Socket {
+    /// Binds a TCP address. One socket serves all workers: with one each (`SO_REUSEPORT`) closing a
+    /// listener would reset what waits in its backlog.
+    ///
+    /// # Errors
+    /// The address cannot be bound.
+    pub fn bind(address: SocketAddr) -> io::Result<Self> {
+        use socket2::{Domain, Protocol, Type};
+        let socket = socket2::Socket::new(
+            Domain::for_address(address),
+            Type::STREAM,
+            Some(Protocol::TCP),
+        )?;
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(65_535)?;
+        Ok(Self::Tcp(socket.into()))
+    }
+
+    /// The address it is bound to; `None` for a Unix socket.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(tcp) => tcp.local_addr().ok(),
+            Self::Unix(_) => None,
+        }
+    }
+
+    fn share(&self) -> io::Result<Self> {
+        match self {
+            Self::Tcp(tcp) => tcp.try_clone().map(Self::Tcp),
+            Self::Unix(unix) => unix.try_clone().map(Self::Unix),
+        }
+    }
+}
+
+/// What a worker is asked to do.
+enum Order {
+    Open(Socket, Arc<Listener>, Limits),
+    Close(Arc<str>, oneshot::Sender<()>),
+    Quit,
+}
+
+/// One thread that accepts and serves.
+struct Worker {
+    orders: mpsc::UnboundedSender<Order>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// A set of workers that serve the same listeners.
+pub struct Edge {
+    workers: Vec<Worker>,
+}
+
+impl Edge {
+    /// Starts `count` workers; each makes its own app, and with it its own pool of upstream
+    /// connections.
+    ///
+    /// # Errors
+    /// A thread or its runtime could not be made.
+    pub fn start<A, F>(
+        name: &str,
+        count: usize,
+        clock: &Clock,
+        refuse: &Refuse,
+        make: F,
+    ) -> io::Result<Self>
+    where
+        A: HttpServerApp + Send + Sync + 'static,
+        F: Fn() -> Arc<A>,
+    {
+        let mut workers = Vec::with_capacity(count);
+        for n in 0..count {
+            let (orders, inbox) = mpsc::unbounded_channel();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            let entered = runtime.enter();
+            let app = make();
+            drop(entered);
+            let (clock, refuse) = (clock.clone(), refuse.clone());
+            let thread = std::thread::Builder::new()
+                .name(format!("{name}-{n}"))
+                .spawn(move || runtime.block_on(work(inbox, app, clock, refuse)))?;
+            workers.push(Worker {
+                orders,
+                thread: Some(thread),
+            });
+        }
+        Ok(Self { workers })
+    }
+
+    /// Begins to accept on a socket, on every worker.
+    ///
+    /// # Errors
+    /// The socket could not be shared between the workers.
+    pub fn open(
+        &self,
+        socket: &Socket,
+        listener: &Arc<Listener>,
+        limits: Limits,
+    ) -> io::Result<()> {
+        let shares: io::Result<Vec<_>> = self.workers.iter().map(|_| socket.share()).collect();
+        for (worker, share) in self.workers.iter().zip(shares?) {
+            // A worker that is gone serves nothing; the others do.
+            let _ = worker
+                .orders
+                .send(Order::Open(share, listener.clone(), limits));
+        }
+        Ok(())
+    }
+
+    /// Stops accepting and tells idle connections to go; returns once the socket is closed.
+    pub async fn close(&self, listener: &Listener) {
+        listener.stop();
+        for worker in &self.workers {
+            let (done, closed) = oneshot::channel();
+            let order = Order::Close(listener.name.clone(), done);
+            if worker.orders.send(order).is_ok() {
+                let _ = closed.await;
+            }
+        }
+    }
+}
+
+impl Drop for Edge {
+    fn drop(&mut self) {
+        for worker in &mut self.workers {
+            let _ = worker.orders.send(Order::Quit);
+        }
+        for worker in &mut self.workers {
+            if let Some(thread) = worker.thread.take() {
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+/// The life of a worker.
+async fn work<A>(
+    mut inbox: mpsc::UnboundedReceiver<Order>,
+    app: Arc<A>,
+    clock: Clock,
+    refuse: Refuse,
+) where
+    A: HttpServerApp + Send + Sync + 'static,
+{
+    let sweeper = tokio::spawn(sweep::run(clock.clone()));
+    let (_keep, running) = watch::channel(false);
+    let mut open = HashMap::new();
+    while let Some(order) = inbox.recv().await {
+        match order {
+            Order::Open(socket, listener, limits) => {
+                let name = listener.name.clone();
+                let door = Arc::new(Door {
+                    app: app.clone(),
+                    listener,
+                    limits,
+                    clock: clock.clone(),
+                    refuse: refuse.clone(),
+                    running: running.clone(),
+                });
+                let accepting = tokio::spawn(accept(socket, door));
+                open.insert(name, accepting);
+            }
+            Order::Close(name, done) => {
+                if let Some(accepting) = open.remove(&name) {
+                    accepting.abort();
+                    let _ = accepting.await;
+                }
+                let _ = done.send(());
+            }
+            Order::Quit => break,
+        }
+    }
+    sweeper.abort();
+    app.http_cleanup().await;
+}
+
+/// Accepts until aborted. Errors of accept(2) are of one connection or pass with time (no file
+/// descriptors left): wait a little, go on.
+async fn accept<A>(socket: Socket, door: Arc<Door<A>>)
+where
+    A: HttpServerApp + Send + Sync + 'static,
+{
+    let listening = match socket {
+        Socket::Tcp(tcp) => TcpListener::from_std(tcp).map(Listening::Tcp),
+        Socket::Unix(unix) => unix
+            .set_nonblocking(true)
+            .and_then(|()| UnixListener::from_std(unix))
+            .map(Listening::Unix),
+    };
+    let listening = match listening {
+        Ok(listening) => listening,
+        Err(e) => return log::error!("listener {}: cannot accept: {e}", door.listener.name),
+    };
+    loop {
+        match listening.accept().await {
+            Ok((transport, peer, socket)) => greet(transport, peer, socket, &door),
+            Err(e) => {
+                log::warn!("listener {}: accept: {e}", door.listener.name);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+}
+
+enum Listening {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listening {
+    async fn accept(&self) -> io::Result<(Transport, SocketAddr, SocketDigest)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                // Fails only on a connection that is gone already.
+                let _ = stream.set_nodelay(true);
+                let socket = SocketDigest::from_raw_fd(stream.as_raw_fd());
+                Ok((Transport::Tcp(stream), peer, socket))
+            }
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                let socket = SocketDigest::from_raw_fd(stream.as_raw_fd());
+                let local = (Ipv4Addr::LOCALHOST, 0).into();
+                Ok((Transport::Unix(stream), local, socket))
+            }
+        }
+    }
+}
+
+fn greet<A>(transport: Transport, peer: SocketAddr, socket: SocketDigest, door: &Arc<Door<A>>)
+where
+    A: HttpServerApp + Send + Sync + 'static,
+{
+    let _ = socket.peer_addr.set(Some(DigestAddr::Inet(peer)));
+    let conn = Arc::new(Connection::new(door.listener.clone(), peer));
+    let header = ResponseHeader::build_no_case(200, Some(0));
+    let Ok(header) = header else { return };
+    let digest = ProxyDigest::new(Box::new(header), Some(Box::new(conn.clone())));
+    let front = Front::new(transport, conn, socket, digest);
+    tokio::spawn(serve(Box::new(front), door.clone()));
+}

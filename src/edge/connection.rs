@@ -1,0 +1,143 @@
+//! A client connection from its first byte to its last: waits holding almost nothing, reads one
+//! request header at a time within its limits, refuses what is not HTTP, and hands the rest on.
+
+use super::body::Delimiter;
+use super::front::Front;
+use super::head::{self, BodyLength, Head, Limits};
+use crate::base::clock::Clock;
+use crate::exchange::connection::{Connection, Listener, Phase};
+use crate::observe::reason::Reason;
+use bytes::BytesMut;
+use pingora::apps::HttpServerApp;
+use pingora::protocols::http::ServerSession;
+use pingora::server::ShutdownWatch;
+use std::sync::Arc;
+use tokio::io::AsyncWriteExt;
+
+/// Makes the answer to a refused header, and tells of it: log line and metric like any refusal.
+pub type Refuse = Arc<dyn Fn(&Connection, Refused<'_>) -> Vec<u8> + Send + Sync>;
+
+/// A request refused before it was one.
+#[derive(Clone, Copy, Debug)]
+pub struct Refused<'a> {
+    /// Why.
+    pub reason: Reason,
+    /// What exactly, from a fixed list.
+    pub detail: &'static str,
+    /// What was read of the header.
+    pub header: &'a [u8],
+}
+
+/// What the connections of one listener on one worker share.
+pub struct Door<A> {
+    /// Serves the requests.
+    pub app: Arc<A>,
+    /// The listener.
+    pub listener: Arc<Listener>,
+    /// What it accepts of a header.
+    pub limits: Limits,
+    /// The clock.
+    pub clock: Clock,
+    /// Answers what is not a request.
+    pub refuse: Refuse,
+    /// Never true: a drain is told to each connection by its listener.
+    pub running: ShutdownWatch,
+}
+
+/// Serves a connection until either side closes it.
+pub async fn serve<A>(mut front: Box<Front>, door: Arc<Door<A>>)
+where
+    A: HttpServerApp + Send + Sync + 'static,
+{
+    loop {
+        if front.rest.is_empty() {
+            let now = door.clock.now();
+            front.conn.arm(Phase::Idle, now, door.listener.idle_ms);
+            if front.fill().await.unwrap_or(0) == 0 {
+                return;
+            }
+        }
+        let verdict = match head::parse(&front.rest, &door.limits) {
+            Head::More => Box::pin(slow_header(&mut front, &door)).await,
+            verdict => Some(verdict),
+        };
+        let (len, body) = match verdict {
+            Some(Head::Whole { len, body }) => (len, body),
+            Some(Head::Bad(reason, detail)) => {
+                return Box::pin(refuse(front, &door, reason, detail)).await;
+            }
+            Some(Head::More) | None => return,
+        };
+        match hand_over(front, &door, len, body).await {
+            Some(back) if back.body.done() => front = back,
+            // What is left of the body cannot be told from a next request.
+            _ => return,
+        }
+    }
+}
+
+/// Gives Pingora exactly the header; the stream gives it exactly the body.
+async fn hand_over<A>(
+    mut front: Box<Front>,
+    door: &Door<A>,
+    len: usize,
+    body: BodyLength,
+) -> Option<Box<Front>>
+where
+    A: HttpServerApp + Send + Sync + 'static,
+{
+    let header = if len == front.rest.len() {
+        std::mem::take(&mut front.rest)
+    } else {
+        let header = front.rest.split_to(len);
+        // Not a view of the same buffer: what is left must not keep the header's memory.
+        front.rest = BytesMut::from(&front.rest[..]);
+        header
+    };
+    front.body = Delimiter::new(body);
+    // The request sets its own limit once its route is known.
+    front.conn.arm(Phase::Busy, door.clock.now(), u64::MAX);
+    let mut session = ServerSession::new_http1(front);
+    session.set_pipelined_prefix(header);
+    let reused = door.app.process_new_http(session, &door.running).await?;
+    let (stream, _) = reused.consume();
+    stream.into_any().downcast::<Front>().ok()
+}
+
+/// The rest of a header that did not come in one piece: the only place that holds a buffer.
+async fn slow_header<A>(front: &mut Front, door: &Door<A>) -> Option<Head> {
+    let now = door.clock.now();
+    front.conn.arm(Phase::Header, now, door.listener.header_ms);
+    loop {
+        let read = front.fill().await;
+        if front.conn.expired() {
+            return Some(Head::Bad(
+                Reason::HeaderTimeout,
+                "the request header took too long",
+            ));
+        }
+        if read.unwrap_or(0) == 0 {
+            return None;
+        }
+        match head::parse(&front.rest, &door.limits) {
+            Head::More => (),
+            verdict => return Some(verdict),
+        }
+    }
+}
+
+async fn refuse<A>(mut front: Box<Front>, door: &Door<A>, reason: Reason, detail: &'static str) {
+    let refused = Refused {
+        reason,
+        detail,
+        header: &front.rest,
+    };
+    let answer = (door.refuse)(&front.conn, refused);
+    front
+        .conn
+        .arm(Phase::Busy, door.clock.now(), door.listener.header_ms);
+    // Whether the client still reads it is its own affair; the drop lingers.
+    if front.write_all(&answer).await.is_ok() {
+        let _ = front.flush().await;
+    }
+}

@@ -1,0 +1,385 @@
+//! Our own end of a client connection: the stream that Pingora reads a body from and writes an
+//! answer to. It delimits bodies, buffers small writes, ends what lasts too long, and closes so
+//! that the client still reads the answer.
+
+use super::body::Delimiter;
+use super::sweep;
+use crate::exchange::connection::Connection;
+use async_trait::async_trait;
+use bytes::BytesMut;
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::{
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
+    TimingDigest, UniqueID,
+};
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+/// Writes up to this many bytes are gathered, so that header and body leave in one call.
+const WRITE_BUFFER: usize = 16 * 1024;
+/// What one read of a header may bring.
+const SCRATCH: usize = 17 * 1024;
+/// Write buffers that a worker keeps for reuse.
+const SPARES: usize = 64;
+/// How long, and how much, a closed connection is still read so that its answer is not lost.
+const LINGER: (Duration, u64) = (Duration::from_secs(2), 1024 * 1024);
+
+thread_local! {
+    static READ: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
+    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What carries the bytes.
+#[derive(Debug)]
+pub enum Transport {
+    /// A TCP connection.
+    Tcp(TcpStream),
+    /// A Unix socket connection (the admin port).
+    Unix(UnixStream),
+}
+
+impl Transport {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(s) => Pin::new(s).poll_read(cx, buf),
+            Self::Unix(s) => Pin::new(s).poll_read(cx, buf),
+        }
+    }
+
+    /// Whether the client has closed its side; takes nothing. Over a Unix socket it is not asked.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self::Tcp(tcp) = self else {
+            return Poll::Pending;
+        };
+        let mut one = [0u8; 1];
+        match ready!(tcp.poll_peek(cx, &mut ReadBuf::new(&mut one)))? {
+            0 => Poll::Ready(Ok(())),
+            _ => Poll::Pending,
+        }
+    }
+
+    fn poll_write_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(s) => Pin::new(s).poll_write_vectored(cx, bufs),
+            Self::Unix(s) => Pin::new(s).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(s) => Pin::new(s).poll_shutdown(cx),
+            Self::Unix(s) => Pin::new(s).poll_shutdown(cx),
+        }
+    }
+}
+
+/// One client connection.
+#[derive(Debug)]
+pub struct Front {
+    /// Always there until the drop.
+    transport: Option<Transport>,
+    /// Read and not yet given on: a header, the begin of a body, the next request.
+    pub rest: BytesMut,
+    /// Which of the bytes to come belong to the request being served.
+    pub body: Delimiter,
+    /// Its marks, shared with the sweep and with the request.
+    pub conn: Arc<Connection>,
+    written: Vec<u8>,
+    gone: bool,
+    answered: bool,
+    socket: Arc<SocketDigest>,
+    /// Carries `conn` to the request's hooks; the way through Pingora that works for every protocol.
+    digest: Arc<ProxyDigest>,
+}
+
+impl Front {
+    /// Takes a connection into the worker's care.
+    pub fn new(
+        transport: Transport,
+        conn: Arc<Connection>,
+        socket: SocketDigest,
+        digest: ProxyDigest,
+    ) -> Self {
+        sweep::enlist(&conn);
+        Self {
+            transport: Some(transport),
+            rest: BytesMut::new(),
+            body: Delimiter::DONE,
+            conn,
+            written: Vec::new(),
+            gone: false,
+            answered: false,
+            socket: Arc::new(socket),
+            digest: Arc::new(digest),
+        }
+    }
+
+    /// Reads what there is into `rest`; 0 at the end of the stream or when told to go.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub async fn fill(&mut self) -> io::Result<usize> {
+        poll_fn(|cx| self.poll_fill(cx)).await
+    }
+
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let Some(transport) = self.transport.as_mut() else {
+            return Poll::Ready(Ok(0));
+        };
+        READ.with_borrow_mut(|scratch| {
+            let mut buf = ReadBuf::new(scratch);
+            if transport.poll_read(cx, &mut buf)?.is_pending() {
+                return expire(&self.conn, cx).map(|_| Ok(0));
+            }
+            let read = buf.filled();
+            self.gone = read.is_empty();
+            self.rest.extend_from_slice(read);
+            Poll::Ready(Ok(read.len()))
+        })
+    }
+
+    /// Gathers small writes; larger ones go out together with what was gathered.
+    fn put(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        self.answered = true;
+        let total: usize = bufs.iter().map(|b| b.len()).sum();
+        if self.written.len() + total <= WRITE_BUFFER {
+            if self.written.capacity() == 0 {
+                self.written = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
+            }
+            bufs.iter().for_each(|b| self.written.extend_from_slice(b));
+            return Poll::Ready(Ok(total));
+        }
+        let Some(transport) = self.transport.as_mut() else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        loop {
+            let held = self.written.len();
+            let mut slices = [IoSlice::new(&[]); 8];
+            slices[0] = IoSlice::new(&self.written);
+            let more = bufs.len().min(7);
+            slices[1..=more].copy_from_slice(&bufs[..more]);
+            let Poll::Ready(n) = transport.poll_write_vectored(cx, &slices[..=more])? else {
+                return expire(&self.conn, cx).map(Err);
+            };
+            self.written.drain(..n.min(held));
+            match n {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                n if n > held => return Poll::Ready(Ok(n - held)),
+                _ => (),
+            }
+        }
+    }
+
+    fn poll_empty(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(transport) = self.transport.as_mut() else {
+            return Poll::Ready(Ok(()));
+        };
+        let mut at = 0;
+        while at < self.written.len() {
+            let slice = [IoSlice::new(&self.written[at..])];
+            match transport.poll_write_vectored(cx, &slice)? {
+                Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(n) => at += n,
+                Poll::Pending => {
+                    self.written.drain(..at);
+                    return expire(&self.conn, cx).map(Err);
+                }
+            }
+        }
+        self.give_back();
+        Poll::Ready(Ok(()))
+    }
+
+    fn give_back(&mut self) {
+        if self.written.capacity() == 0 {
+            return;
+        }
+        let mut buffer = std::mem::take(&mut self.written);
+        buffer.clear();
+        let _ = SPARE.try_with(|spare| {
+            let mut spare = spare.borrow_mut();
+            if spare.len() < SPARES {
+                spare.push(buffer);
+            }
+        });
+    }
+
+    /// Fills `buf` from `rest` or from the connection, but not beyond the end of the body.
+    fn poll_body(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.rest.is_empty() {
+            let n = buf.remaining().min(self.rest.len());
+            let n = self.body.take(&self.rest[..n]).map_err(broken)?;
+            buf.put_slice(&self.rest.split_to(n));
+            return Poll::Ready(Ok(()));
+        }
+        let Some(transport) = self.transport.as_mut() else {
+            return Poll::Ready(Ok(()));
+        };
+        let most = match &self.body {
+            Delimiter::Left(left) => usize::try_from(*left).unwrap_or(usize::MAX),
+            Delimiter::Chunked(_) => usize::MAX,
+        };
+        let room = buf.initialize_unfilled_to(buf.remaining().min(most));
+        let mut part = ReadBuf::new(room);
+        if transport.poll_read(cx, &mut part)?.is_pending() {
+            return expire(&self.conn, cx).map(Err);
+        }
+        let read = part.filled();
+        self.gone = read.is_empty();
+        let n = self.body.take(read).map_err(broken)?;
+        self.rest.extend_from_slice(&read[n..]);
+        buf.advance(n);
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn broken(_: super::body::BadChunk) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "broken chunked framing")
+}
+
+/// Ready with an error once the connection's time is up; otherwise leaves a waker for then.
+fn expire(conn: &Connection, cx: &mut Context<'_>) -> Poll<io::Error> {
+    conn.wake_on_expiry(cx.waker());
+    if conn.told_to_go() {
+        return Poll::Ready(io::ErrorKind::TimedOut.into());
+    }
+    Poll::Pending
+}
+
+impl AsyncRead for Front {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let me = &mut *self;
+        if !me.body.done() {
+            return me.poll_body(cx, buf);
+        }
+        // The body is complete: Pingora only asks whether the client has gone.
+        if me.conn.told_to_go() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        if me.rest.is_empty() {
+            if let Some(transport) = me.transport.as_mut() {
+                if transport.poll_gone(cx)?.is_ready() {
+                    me.gone = true;
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        }
+        expire(&me.conn, cx).map(Err)
+    }
+}
+
+impl AsyncWrite for Front {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.get_mut().put(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.get_mut().put(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().poll_empty(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_empty(cx))?;
+        match self.transport.as_mut() {
+            Some(transport) => transport.poll_shutdown(cx),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        sweep::discharge(&self.conn);
+        let written = std::mem::take(&mut self.written);
+        // Closing a socket with unread bytes resets it, and the client loses the answer it was
+        // sent (RFC 9112 §9.6): read on for a moment.
+        let unread = self.answered && !self.gone;
+        if let (true, Some(transport)) = (unread, self.transport.take()) {
+            if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                runtime.spawn(linger(transport, written));
+            }
+        }
+    }
+}
+
+async fn linger(transport: Transport, written: Vec<u8>) {
+    let work = async {
+        match transport {
+            Transport::Tcp(stream) => close(stream, &written).await,
+            Transport::Unix(stream) => close(stream, &written).await,
+        }
+    };
+    let _ = tokio::time::timeout(LINGER.0, work).await;
+}
+
+async fn close(mut stream: impl AsyncRead + AsyncWrite + Unpin, written: &[u8]) -> io::Result<()> {
+    stream.write_all(written).await?;
+    stream.shutdown().await?;
+    tokio::io::copy(&mut stream.take(LINGER.1), &mut tokio::io::sink()).await?;
+    Ok(())
+}
+
+#[async_trait]
+impl Shutdown for Front {
+    async fn shutdown(&mut self) {
+        let _ = AsyncWriteExt::shutdown(self).await;
+    }
+}
+
+impl UniqueID for Front {
+    fn id(&self) -> i32 {
+        i32::try_from(self.conn.slot.load(std::sync::atomic::Ordering::Relaxed)).unwrap_or(-1)
+    }
+}
+
+impl Ssl for Front {}
+
+impl Peek for Front {}
+
+impl GetTimingDigest for Front {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        Vec::new()
+    }
+}
+
+impl GetProxyDigest for Front {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        Some(self.digest.clone())
+    }
+}
+
+impl GetSocketDigest for Front {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        Some(self.socket.clone())
+    }
+}

@@ -1,0 +1,12 @@
+//! The edge: our own listening service in front of Pingora's proxying. Accepts, holds idle
+//! connections cheaply, reads request headers strictly, drains.
+//!
+//! Pingora's `Service` is not used: it can neither close one listener nor refuse framing with a
+//! reason, sets no deadline on a header and holds tens of KiB for an idle connection.
+
+pub mod accept;
+pub mod body;
+pub mod connection;
+pub mod front;
+pub mod head;
+pub mod sweep;

@@ -1,0 +1,3 @@
+//! What one request carries through the gateway.
+
+pub mod connection;

@@ -1,0 +1,139 @@
+//! Why the gateway itself answered, or gave up on, a request: one closed list, used by the
+//! answer's `code`, the access log and the metrics, so that the three can be joined.
+
+use std::fmt;
+
+/// Defines [`Reason`], its codes and [`Reason::ALL`] from one list, so that none can be missed.
+macro_rules! reasons {
+    ($($(#[$doc:meta])+ $name:ident = $code:literal,)+) => {
+        /// Why a request did not get the upstream's answer. Which status belongs to a reason is
+        /// decided elsewhere; the code is stable and may be relied on by clients and alerts.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Reason {
+            $($(#[$doc])+ $name,)+
+        }
+
+        impl Reason {
+            /// Every reason, in the order of [`Reason::index`].
+            pub const ALL: &'static [Reason] = &[$(Reason::$name,)+];
+
+            /// The stable name: lower-case words joined by `_`.
+            pub const fn code(self) -> &'static str {
+                match self {
+                    $(Reason::$name => $code,)+
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// The request breaks HTTP's rules (RFC 9110, RFC 9112).
+    BadRequest = "bad_request",
+    /// The path could be read in two ways by the gateway and a service (RFC 3986 §6).
+    AmbiguousPath = "ambiguous_path",
+    /// The request header did not arrive whole within the listener's deadline.
+    HeaderTimeout = "header_timeout",
+    /// The request target is longer than the listener allows.
+    UriTooLong = "uri_too_long",
+    /// The request header has more bytes or fields than the listener allows.
+    HeadersTooLarge = "headers_too_large",
+    /// The protocol version is not one the listener speaks.
+    VersionUnsupported = "version_unsupported",
+    /// The method is one the gateway never forwards (TRACE, CONNECT) or does not know.
+    MethodUnsupported = "method_unsupported",
+    /// No route matches host and path.
+    RouteNotFound = "route_not_found",
+    /// A route matches host and path, but not with this method.
+    MethodNotAllowed = "method_not_allowed",
+    /// The route chooses by tenant and the request names none.
+    TenantMissing = "tenant_missing",
+    /// The route chooses by tenant and does not know the one named.
+    TenantUnknown = "tenant_unknown",
+    /// No credentials of any kind that the route accepts.
+    CredentialsMissing = "credentials_missing",
+    /// Credentials came, but not as a bearer token (RFC 6750 §2.1).
+    BearerRequired = "bearer_required",
+    /// The credentials cannot be read as what they claim to be (RFC 6750 §3.1).
+    CredentialsMalformed = "credentials_malformed",
+    /// The token was good and is over.
+    TokenExpired = "token_expired",
+    /// The token's signature, issuer, audience or another claim does not hold.
+    TokenInvalid = "token_invalid",
+    /// The route takes API keys only and none came.
+    ApiKeyRequired = "api_key_required",
+    /// The API key is unknown, over or revoked.
+    ApiKeyInvalid = "api_key_invalid",
+    /// The client is known but lacks a scope the route asks for (RFC 6750 §3.1).
+    ScopeInsufficient = "scope_insufficient",
+    /// The client is known but lacks a role the route asks for.
+    RoleInsufficient = "role_insufficient",
+    /// The issuer's keys could not be had, so the token could be neither trusted nor refused.
+    KeysUnavailable = "keys_unavailable",
+    /// A limit of the route is used up (RFC 6585 §4).
+    RateLimited = "rate_limited",
+    /// The pre-limit of the client's address is used up.
+    FloodLimited = "flood_limited",
+    /// The request body is larger than the route allows.
+    BodyTooLarge = "body_too_large",
+    /// The client stopped sending its request body.
+    BodyTimeout = "body_timeout",
+    /// The upstream's circuit breaker is open.
+    CircuitOpen = "circuit_open",
+    /// No target of the upstream is healthy.
+    NoHealthyTarget = "no_healthy_target",
+    /// No connection to a target could be made.
+    UpstreamConnectFailed = "upstream_connect_failed",
+    /// The target closed the connection before its answer was whole.
+    UpstreamReset = "upstream_reset",
+    /// The target's answer breaks HTTP's rules.
+    UpstreamInvalid = "upstream_invalid",
+    /// The target did not answer in time.
+    UpstreamTimeout = "upstream_timeout",
+    /// The client left before its answer was whole.
+    ClientClosed = "client_closed",
+    /// The gateway is at a bound of its own.
+    Overloaded = "overloaded",
+    /// A fault of the gateway itself.
+    InternalError = "internal_error",
+    /// A probe asked from outside the networks it is open to.
+    ProbeDenied = "probe_denied",
+}
+
+impl Reason {
+    /// How many reasons there are; the length of an array indexed by [`Reason::index`].
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// The place of this reason in [`Reason::ALL`], below [`Reason::COUNT`].
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn index_is_the_place_in_all() {
+        for (at, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(reason.index(), at);
+        }
+    }
+
+    #[test]
+    fn codes_are_distinct_snake_case() {
+        let codes: HashSet<_> = Reason::ALL.iter().map(|r| r.code()).collect();
+        assert_eq!(codes.len(), Reason::COUNT);
+        for code in codes {
+            assert!(code.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
+        }
+    }
+}
