@@ -1,9 +1,51 @@
 //! Tollgate: an API gateway and edge proxy on Pingora.
+//!
+//! # Floors
+//! A module names only modules of lower floors; `tests/architecture.rs` checks it.
+//!
+//! ```text
+//! 10 cli        run check demo keys
+//!  9 server     listeners, services, start and stop order: the only wiring
+//!  8 admin      own port: health, ready, metrics, status
+//!  8 edge       accept, front (own HTTP/1 header reader), sweep of time limits
+//!  7 gateway    receive screen choose send retry reply fail record   (impl ProxyHttp)
+//!  6 snapshot   a whole config, compiled
+//!  5 config     the file, its objects, its faults
+//!  4 filter     auth, rate_limit, body_limit, flood; chain = enum Filter
+//!  4 upstream   pool balance split health discovery peer
+//!  3 exchange   what one request carries
+//!  2 identity   tokens, key sets, API keys
+//!  2 limit      sliding_window · exact, estimate
+//!  2 breaker    state machine, permits
+//!  1 route      path, host, pattern, table
+//!  1 observe    reason, trace, metrics, access log
+//!  0 base       clock, net, units, secret
+//! ```
+//!
+//! # The way of a request
+//! `edge` accepts it and reads its header strictly, then Pingora's proxying calls, in order:
+//! [`gateway::receive`] (who, what), [`gateway::screen`] (may it pass: flood limit, route,
+//! the route's filters), [`gateway::choose`] (which upstream, breaker, target),
+//! [`gateway::send`], [`gateway::retry`], [`gateway::reply`], [`gateway::fail`] where something
+//! went wrong, and [`gateway::record`] always.
+//!
+//! # Adding a filter
+//! Its file in `filter/`, a variant in `filter/chain.rs`, its keys in `config/` and their
+//! compilation in `snapshot/`, an example in `conf/`, a module of end-to-end tests.
 
+pub mod admin;
 pub mod base;
+pub mod breaker;
+pub mod cli;
+pub mod config;
 pub mod edge;
 pub mod exchange;
-/// What the gateway tells.
-pub mod observe {
-    pub mod reason;
-}
+pub mod filter;
+pub mod gateway;
+pub mod identity;
+pub mod limit;
+pub mod observe;
+pub mod route;
+pub mod server;
+pub mod snapshot;
+pub mod upstream;

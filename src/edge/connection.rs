@@ -15,7 +15,7 @@ use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
 
 /// Makes the answer to a refused header, and tells of it: log line and metric like any refusal.
-pub type Refuse = Arc<dyn Fn(&Connection, Refused<'_>) -> Vec<u8> + Send + Sync>;
+pub type Refuse = Arc<dyn Fn(&Arc<Connection>, Refused<'_>) -> Vec<u8> + Send + Sync>;
 
 /// A request refused before it was one.
 #[derive(Clone, Copy, Debug)]

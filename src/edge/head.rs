@@ -2,6 +2,7 @@
 //! verdict out. What passes here is all that Pingora's more forgiving parser ever sees.
 
 use crate::observe::reason::Reason;
+use crate::route::host;
 use std::mem::MaybeUninit;
 
 /// The most header fields any config may allow.
@@ -61,14 +62,19 @@ pub fn parse(bytes: &[u8], limits: &Limits) -> Head {
     let mut fields = [const { MaybeUninit::uninit() }; MOST_FIELDS];
     let fields = &mut fields[..limits.fields.min(MOST_FIELDS)];
     let mut request = httparse::Request::new(&mut []);
-    let parsed = httparse::ParserConfig::default()
-        .parse_request_with_uninit_headers(&mut request, bytes, fields);
+    let parsed = httparse::ParserConfig::default().parse_request_with_uninit_headers(
+        &mut request,
+        bytes,
+        fields,
+    );
     match parsed {
         Ok(httparse::Status::Complete(n)) if n == len => judge(&request, len, limits),
         Err(httparse::Error::TooManyHeaders) => {
             Bad(Reason::HeadersTooLarge, "too many header fields")
         }
-        Err(httparse::Error::Version) => Bad(Reason::VersionUnsupported, "not HTTP/1.1"),
+        Err(httparse::Error::Version) if names_a_version(bytes) => {
+            Bad(Reason::VersionUnsupported, "not HTTP/1.1")
+        }
         _ => Bad(Reason::BadRequest, "malformed request header"),
     }
 }
@@ -98,6 +104,13 @@ fn bare_line_feed(bytes: &[u8]) -> bool {
     memchr::memchr_iter(b'\n', bytes).any(|i| i == 0 || bytes[i - 1] != b'\r')
 }
 
+/// Whether the request line has three words and the last one is of some HTTP version.
+fn names_a_version(bytes: &[u8]) -> bool {
+    let line = bytes.split(|b| *b == b'\r').next().unwrap_or_default();
+    let mut words = line.split(|b| *b == b' ').skip(2);
+    words.next().is_some_and(|v| v.starts_with(b"HTTP/")) && words.next().is_none()
+}
+
 fn judge(request: &httparse::Request<'_, '_>, len: usize, limits: &Limits) -> Head {
     if request.version != Some(1) {
         return Bad(Reason::VersionUnsupported, "HTTP/1.0 is not served");
@@ -106,7 +119,10 @@ fn judge(request: &httparse::Request<'_, '_>, len: usize, limits: &Limits) -> He
     if target.len() > limits.target {
         return Bad(Reason::UriTooLong, "the request target is too long");
     }
-    if !target.bytes().all(|b| (0x21..0x7f).contains(&b)) {
+    if !target
+        .bytes()
+        .all(|b| (0x21..0x7f).contains(&b) && b != b'#')
+    {
         return Bad(Reason::BadRequest, "an illegal byte in the request target");
     }
     let method = request.method.unwrap_or_default();
@@ -122,7 +138,16 @@ fn judge(request: &httparse::Request<'_, '_>, len: usize, limits: &Limits) -> He
             "the request target is neither a path nor a URI",
         );
     }
-    match framing(request.headers) {
+    let judged = framing(request.headers).and_then(|(body, named)| {
+        if authority(target).is_some_and(|meant| !meant.as_bytes().eq_ignore_ascii_case(named)) {
+            return Err("Host differs from the request target");
+        }
+        match std::str::from_utf8(named).map(host::normalise) {
+            Ok(Ok(_)) => Ok(body),
+            _ => Err("Host is not a host"),
+        }
+    });
+    match judged {
         Ok(body) => Whole { len, body },
         Err(why) => Bad(Reason::BadRequest, why),
     }
@@ -134,12 +159,23 @@ fn is_absolute(target: &str) -> bool {
     scheme.is_some_and(|s| s.eq_ignore_ascii_case("http") || s.eq_ignore_ascii_case("https"))
 }
 
+/// The authority of a target in absolute form.
+fn authority(target: &str) -> Option<&str> {
+    let rest = target
+        .split_once("://")
+        .filter(|_| !target.starts_with('/'))?
+        .1;
+    Some(rest.split(['/', '?']).next().unwrap_or(rest))
+}
+
 /// Reads the fields that delimit the message (RFC 9112 §3.2, §6).
-fn framing(headers: &[httparse::Header<'_>]) -> Result<BodyLength, &'static str> {
-    let (mut length, mut chunked, mut hosts) = (None, false, 0u32);
+fn framing<'a>(headers: &[httparse::Header<'a>]) -> Result<(BodyLength, &'a [u8]), &'static str> {
+    let (mut length, mut chunked, mut hosts, mut host) = (None, false, 0u32, &b""[..]);
     for field in headers {
         match field.name.len() {
-            4 if field.name.eq_ignore_ascii_case("host") => hosts += 1,
+            4 if field.name.eq_ignore_ascii_case("host") => {
+                (hosts, host) = (hosts + 1, field.value)
+            }
             14 if field.name.eq_ignore_ascii_case("content-length") => {
                 let parsed = content_length(field.value)?;
                 if length.replace(parsed).is_some() {
@@ -162,8 +198,8 @@ fn framing(headers: &[httparse::Header<'_>]) -> Result<BodyLength, &'static str>
         (0, ..) => Err("no Host"),
         (2.., ..) => Err("Host is repeated"),
         (1, true, Some(_)) => Err("Transfer-Encoding together with Content-Length"),
-        (1, true, None) => Ok(BodyLength::Chunked),
-        (_, false, length) => Ok(BodyLength::Exactly(length.unwrap_or(0))),
+        (1, true, None) => Ok((BodyLength::Chunked, host)),
+        (_, false, length) => Ok((BodyLength::Exactly(length.unwrap_or(0)), host)),
     }
 }
 
@@ -211,9 +247,7 @@ mod tests {
         let none = BodyLength::Exactly(0);
         assert_eq!(head(text), Whole { len, body: none });
         let five = BodyLength::Exactly(5);
-        assert!(
-            matches!(body("Content-Length: 5\r\n"), Whole { body, .. } if body == five)
-        );
+        assert!(matches!(body("Content-Length: 5\r\n"), Whole { body, .. } if body == five));
         assert!(matches!(
             body("transfer-encoding: Chunked\r\n"),
             Whole {
@@ -269,11 +303,18 @@ mod tests {
             "GET a:80 HTTP/1.1",
             "GET ftp://a/ HTTP/1.1",
             "GET /\u{e9} HTTP/1.1",
+            "GET /a#b HTTP/1.1",
+            "GET http://b/ HTTP/1.1",
+            "GET http:// HTTP/1.1",
             "GE(T / HTTP/1.1",
         ] {
             assert_eq!(reason(&format!("{line}\r\nHost: a\r\n\r\n")), bad, "{line}");
         }
         assert_eq!(reason("GET / HTTP/1.1\r\n\r\n"), bad, "no Host");
+        for host in ["", "a b", "a/b", "a:port", "u@a"] {
+            let text = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            assert_eq!(reason(&text), bad, "{host:?}");
+        }
         assert_eq!(reason("\u{16}\u{3}\u{1}"), bad, "a TLS hello");
         assert_eq!(reason("GET / HTTP/1.1\n"), bad, "LF alone");
     }

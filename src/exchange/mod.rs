@@ -1,3 +1,159 @@
-//! What one request carries through the gateway.
+//! What one request carries through the gateway: who asked for what, where it goes, what was
+//! decided, and how long each step took.
 
 pub mod connection;
+pub mod refusal;
+
+use crate::base::clock::Now;
+use crate::identity::principal::Principal;
+use crate::limit::Decision;
+use crate::observe::metrics::{RouteMetrics, UpstreamMetrics};
+use crate::observe::trace::TraceContext;
+use connection::Connection;
+use http::Method;
+use refusal::Refusal;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// One request on its way.
+#[derive(Debug)]
+pub struct Exchange {
+    /// The connection it came in on.
+    pub conn: Arc<Connection>,
+    /// When its header was read.
+    pub started: Now,
+    /// The client's address: the peer, or what a trusted proxy says.
+    pub client: IpAddr,
+    /// Whether the peer is a trusted proxy.
+    pub trusted_peer: bool,
+    /// Identifies the request in answers and logs.
+    pub request_id: String,
+    /// The trace it belongs to.
+    pub trace: TraceContext,
+    /// The method.
+    pub method: Method,
+    /// The normalised host, without port.
+    pub host: String,
+    /// The normalised path, without query.
+    pub path: String,
+    /// The matched route.
+    pub route: Option<RouteRef>,
+    /// Who asked, once verified.
+    pub principal: Option<Arc<Principal>>,
+    /// The limit nearest to exhaustion.
+    pub limit: Option<LimitReport>,
+    /// Why it was refused or failed.
+    pub refusal: Option<Refusal>,
+    /// The chosen upstream.
+    pub upstream: Option<UpstreamRef>,
+    /// Body bytes of the answer.
+    pub bytes_out: u64,
+    /// When what happened.
+    pub times: Times,
+}
+
+/// A route as logs and metrics know it.
+#[derive(Clone, Debug)]
+pub struct RouteRef {
+    /// Its place in the snapshot.
+    pub index: usize,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its metrics.
+    pub metrics: Arc<RouteMetrics>,
+}
+
+/// An upstream as logs and metrics know it.
+#[derive(Clone, Debug)]
+pub struct UpstreamRef {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The address the last attempt went to.
+    pub target: Option<Arc<str>>,
+    /// Attempts made, the first included.
+    pub attempts: u32,
+    /// Its metrics.
+    pub metrics: Arc<UpstreamMetrics>,
+}
+
+/// What is said of limits in the answer.
+#[derive(Clone, Copy, Debug)]
+pub struct LimitReport {
+    /// The decision.
+    pub decision: Decision,
+    /// Which headers tell of it.
+    pub headers: LimitHeaders,
+    /// How the reset is written.
+    pub reset: Reset,
+}
+
+/// Which headers tell the client of its limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitHeaders {
+    /// `X-RateLimit-Limit`, `-Remaining`, `-Reset`.
+    XRateLimit,
+    /// None.
+    None,
+}
+
+/// How the end of a window is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reset {
+    /// Unix seconds.
+    EpochS,
+    /// Unix milliseconds.
+    EpochMs,
+    /// Seconds from now.
+    Delta,
+}
+
+/// Nanoseconds from the request's begin to each step; 0 where it was not reached.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Times {
+    /// Everything before an upstream is chosen.
+    pub screened_ns: u64,
+    /// The last attempt began to connect.
+    pub connecting_ns: u64,
+    /// The last attempt was connected.
+    pub connected_ns: u64,
+    /// The first byte of the answer came.
+    pub first_byte_ns: u64,
+}
+
+impl Exchange {
+    /// A request that just came in.
+    pub fn new(conn: Arc<Connection>, now: Now) -> Self {
+        let client = crate::base::net::canonical(conn.peer.ip());
+        Self {
+            conn,
+            started: now,
+            client,
+            trusted_peer: false,
+            request_id: String::new(),
+            trace: TraceContext::continue_or_start(None),
+            method: Method::GET,
+            host: String::new(),
+            path: String::new(),
+            route: None,
+            principal: None,
+            limit: None,
+            refusal: None,
+            upstream: None,
+            bytes_out: 0,
+            times: Times::default(),
+        }
+    }
+
+    /// The limit to tell of: a refusal's, else the one with the smallest share left.
+    pub fn report_limit(&mut self, new: LimitReport) {
+        let share = |d: &Decision| u128::from(d.remaining);
+        let nearer = self.limit.is_none_or(|old| {
+            !new.decision.allowed
+                || share(&new.decision) * u128::from(old.decision.limit)
+                    < share(&old.decision) * u128::from(new.decision.limit)
+        });
+        if nearer {
+            self.limit = Some(new);
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! The admin port: what the gateway is doing, for operators. Loopback or a Unix socket only.
+
+use crate::base::secret::{self, Secret};
+use crate::breaker::State;
+use crate::gateway::fail::Answer;
+use crate::gateway::{Shared, probe};
+use crate::identity::provider::KeySource;
+use async_trait::async_trait;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN};
+use http::{HeaderMap, HeaderValue, Method, Response};
+use pingora::apps::http_app::ServeHttp;
+use pingora::protocols::http::ServerSession;
+use serde_json::{Value, json};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// The app behind the admin listener.
+pub struct Admin {
+    /// The gateway.
+    pub shared: Arc<Shared>,
+    /// The bearer token that changes of state ask for; without one nothing can be changed.
+    pub token: Option<Secret>,
+}
+
+#[async_trait]
+impl ServeHttp for Admin {
+    async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        let header = session.req_header();
+        let answer = self.answer(&header.method, header.uri.path(), &header.headers);
+        let mut response = Response::new(answer.body.to_vec());
+        *response.status_mut() = http::StatusCode::from_u16(answer.status).unwrap_or_default();
+        response.headers_mut().extend(answer.headers);
+        response
+    }
+}
+
+impl Admin {
+    fn answer(&self, method: &Method, path: &str, headers: &HeaderMap) -> Answer {
+        if is_foreign(headers) {
+            return probe::text(403, "this port answers local names only\n");
+        }
+        if !matches!(*method, Method::GET | Method::HEAD) {
+            // Nothing here changes state yet; whatever will, asks for the token first.
+            return match self.may_change(headers) {
+                true => probe::text(405, "only GET is served here\n"),
+                false => probe::text(401, "a bearer token is required\n"),
+            };
+        }
+        match path {
+            probe::HEALTH => probe::text(200, "ok\n"),
+            probe::READY => probe::ready(&self.shared),
+            probe::METRICS => probe::metrics(&self.shared),
+            "/status" => status(&self.shared),
+            _ => probe::text(404, "there is /health, /ready, /metrics and /status\n"),
+        }
+    }
+
+    fn may_change(&self, headers: &HeaderMap) -> bool {
+        let sent = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
+        let sent = sent.and_then(|v| v.strip_prefix(b"Bearer "));
+        match (&self.token, sent) {
+            (Some(token), Some(sent)) => secret::same(token.expose(), sent),
+            _ => false,
+        }
+    }
+}
+
+/// A page elsewhere can make a browser on this machine ask here: under a foreign name (DNS
+/// rebinding), or with its own `Origin`.
+fn is_foreign(headers: &HeaderMap) -> bool {
+    let local = |host: &str| {
+        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+        let bare = name.trim_start_matches('[').trim_end_matches(']');
+        let address = bare.parse::<IpAddr>();
+        name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|a| a.is_loopback())
+    };
+    let host = headers.get(HOST).and_then(|h| h.to_str().ok());
+    let origin = headers.get(ORIGIN).map(|o| o.to_str().unwrap_or_default());
+    let origin_host = origin.map(|o| o.split_once("://").map_or(o, |(_, host)| host));
+    !host.is_some_and(local) || origin_host.is_some_and(|o| !local(o))
+}
+
+fn status(shared: &Shared) -> Answer {
+    let snapshot = shared.snapshot.load_full();
+    let upstreams: Vec<Value> = snapshot
+        .pools
+        .iter()
+        .map(|pool| {
+            let endpoints = pool.endpoints();
+            let targets: Vec<Value> = endpoints
+                .list
+                .iter()
+                .map(|e| {
+                    json!({
+            "target": *e.target, "address": e.address.to_string(), "weight": e.weight,
+            "healthy": e.health.usable(), "in_flight": e.in_flight() })
+                })
+                .collect();
+            let breaker = pool.breaker.as_ref().map(|b| state(b.state()));
+            json!({ "name": *pool.spec.name, "circuit": breaker, "targets": targets })
+        })
+        .collect();
+    let issuers: Vec<Value> = snapshot
+        .providers
+        .iter()
+        .map(|(provider, _)| match provider.source() {
+            KeySource::Fixed(keys) => {
+                json!({ "name": provider.issuer().name(), "keys": keys.count() })
+            }
+            KeySource::Remote(keys) => {
+                let s = keys.status();
+                json!({ "name": provider.issuer().name(), "keys": s.keys, "age_s": s.age_s,
+                    "fetches_ok": s.fetches_ok, "fetches_failed": s.fetches_failed })
+            }
+        })
+        .collect();
+    let routes: Vec<&str> = snapshot.routes.iter().map(|r| &*r.name).collect();
+    let all = json!({ "version": env!("CARGO_PKG_VERSION"), "ready": shared.is_ready(),
+        "upstreams": upstreams, "issuers": issuers, "routes": routes,
+        "access_log_dropped": shared.access_log.dropped() });
+    let mut answer = probe::text(200, "");
+    answer.headers[0] = (CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer.body = format!("{all:#}\n").into();
+    answer
+}
+
+fn state(state: State) -> &'static str {
+    match state {
+        State::Closed => "closed",
+        State::HalfOpen => "half_open",
+        State::Open => "open",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn foreign(host: &'static str, origin: Option<&'static str>) -> bool {
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, HeaderValue::from_static(host));
+        if let Some(origin) = origin {
+            headers.insert(ORIGIN, HeaderValue::from_static(origin));
+        }
+        is_foreign(&headers)
+    }
+
+    #[test]
+    fn foreign_names_and_pages_are_told_from_local_ones() {
+        for host in [
+            "127.0.0.1:9901",
+            "localhost",
+            "LOCALHOST:9901",
+            "[::1]:9901",
+        ] {
+            assert!(!foreign(host, None), "{host}");
+        }
+        for host in [
+            "example.com",
+            "127.0.0.1.example.com:9901",
+            "10.0.0.1:9901",
+            "",
+        ] {
+            assert!(foreign(host, None), "{host}");
+        }
+        assert!(!foreign("localhost", Some("http://localhost:9901")));
+        for origin in ["https://example.com", "null", ""] {
+            assert!(foreign("localhost", Some(origin)), "{origin}");
+        }
+    }
+}

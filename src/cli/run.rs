@@ -1,0 +1,73 @@
+//! `tollgate run`: serves until told to stop, then drains.
+
+use super::{USAGE, check};
+use crate::base::clock::Clock;
+use crate::server::{Server, StartFault};
+use std::path::Path;
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Runs the command.
+pub fn run(path: &Path) -> ExitCode {
+    super::start_messages();
+    if cfg!(debug_assertions) {
+        log::warn!("this is a debug build: several times slower than a release build");
+    }
+    let loaded = match check::load(path) {
+        Ok(loaded) => loaded,
+        Err(code) => return code,
+    };
+    let server = match Server::start(&loaded, Clock::system()) {
+        Ok(server) => server,
+        Err(StartFault::Config(faults)) => {
+            eprintln!("{faults}");
+            return USAGE.into();
+        }
+        Err(fault) => {
+            eprintln!("{fault}");
+            return ExitCode::FAILURE;
+        }
+    };
+    for listener in &loaded.conf.listeners {
+        let name = &*listener.value.name.value;
+        if let Some(address) = server.address(name) {
+            log::info!("listener {name}: serving on {address}");
+        }
+    }
+    match wait_for_end(&server) {
+        Ok(()) => drain(&server),
+        Err(e) => {
+            eprintln!("cannot wait for signals: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Returns on SIGTERM or SIGINT; SIGUSR1 reopens the access log on the way.
+fn wait_for_end(server: &Server) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut reopen = signal(SignalKind::user_defined1())?;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return Ok(()),
+                _ = interrupt.recv() => return Ok(()),
+                _ = reopen.recv() => server.shared().access_log.reopen(),
+            }
+        }
+    })
+}
+
+fn drain(server: &Server) -> ExitCode {
+    log::info!("draining");
+    if server.drain() {
+        log::info!("drained, nothing was cut off");
+    } else {
+        log::warn!("the drain's timeout passed: what was still in flight is cut off");
+    }
+    ExitCode::SUCCESS
+}

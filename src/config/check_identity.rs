@@ -1,0 +1,250 @@
+//! What has to go together in `identity`.
+
+use super::check::Findings;
+use super::decode::Spanned;
+use super::error::{Place, message};
+use super::identity::{
+    ApiKeysConf, IdentityConf, IdentityHeadersConf, JwksConf, JwtConf, JwtKeyConf,
+};
+use super::spelling::choice;
+use super::value::Header;
+use crate::base::secret::Secret;
+use crate::identity::alg::{Alg, KeyKind};
+use crate::identity::pem::{self, PublicKey};
+
+/// The shortest RSA modulus, in bits (RFC 7518 §3.3).
+const MIN_RSA_BITS: usize = 2048;
+
+impl IdentityHeadersConf {
+    /// All of the headers.
+    pub fn all(&self) -> [&Spanned<Header>; 5] {
+        [
+            &self.user,
+            &self.scopes,
+            &self.roles,
+            &self.email,
+            &self.client,
+        ]
+    }
+}
+
+/// Judges `identity`.
+pub(super) fn check(identity: &IdentityConf, f: &mut Findings) {
+    let keys = identity.api_keys.iter().map(|k| &k.name);
+    f.names(identity.jwt.iter().map(|j| &j.name).chain(keys));
+    distinct_headers(&identity.headers, f);
+    for jwt in &identity.jwt {
+        issuer(jwt, f);
+    }
+    for list in &identity.api_keys {
+        not_an_identity_header(&list.header, &identity.headers, f);
+        key_list(list, f);
+    }
+}
+
+fn distinct_headers(headers: &IdentityHeadersConf, f: &mut Findings) {
+    let mut all: Vec<_> = headers
+        .all()
+        .into_iter()
+        .filter(|h| h.sound().is_some())
+        .collect();
+    // Written ones last, so that of a clash with a default the written one is told about.
+    all.sort_by_key(|h| h.is_written());
+    let named = all
+        .into_iter()
+        .map(|h| (h.as_str().to_ascii_lowercase(), &h.place));
+    f.unlike(named, |name| format!("`{name}`"));
+}
+
+/// Notes a header that is to be read from requests, but is taken out of them all.
+pub(super) fn not_an_identity_header(
+    header: &Spanned<Header>,
+    headers: &IdentityHeadersConf,
+    f: &mut Findings,
+) {
+    let Some(found) = header.sound() else { return };
+    if headers.all().iter().any(|h| h.sound() == Some(found)) {
+        let found = found.as_str();
+        f.fault(&header.place, message!("is an identity header (found `{found}`, want another: these are taken out of every request that comes in)"));
+    }
+}
+
+/// Notes that not exactly one of several keys is given.
+fn exactly_one(given: &[(&str, bool)], place: &Place, f: &mut Findings) {
+    let found: Vec<_> = given
+        .iter()
+        .filter(|(_, g)| *g)
+        .map(|(key, _)| format!("`{key}`"))
+        .collect();
+    if found.len() == 1 {
+        return;
+    }
+    let want = choice(given.iter().map(|(key, _)| *key));
+    let found = if found.is_empty() {
+        "none of them".to_owned()
+    } else {
+        found.join(" and ")
+    };
+    f.fault(
+        place,
+        message!("has to hold exactly one of these (found {found}, want {want})"),
+    );
+}
+
+fn issuer(jwt: &Spanned<JwtConf>, f: &mut Findings) {
+    let ways = [("jwks", jwt.jwks.is_some()), ("keys", jwt.keys.is_some())];
+    if jwt.sound().is_some() {
+        exactly_one(&ways, &jwt.place, f);
+    }
+    let algorithms = jwt
+        .algorithms
+        .iter()
+        .filter_map(|a| Some((a.sound()?, &a.place)));
+    f.listed_once(algorithms);
+    let shared = |a: &&Spanned<Alg>| a.sound().is_some_and(|a| a.kind() == KeyKind::Secret);
+    let first = jwt.algorithms.iter().find(shared);
+    if let Some(first) = first
+        && jwt
+            .algorithms
+            .iter()
+            .any(|a| a.sound().is_some() && !shared(&a))
+    {
+        f.fault(&first.place, message!("must not stand with algorithms of another kind (found `{}` among them, want an issuer of its own for it, as a public key could pass for its secret)", first.value));
+    }
+    if let Some(jwks) = &jwt.jwks {
+        key_set(jwks, f);
+        if let (Some(first), Some(url)) = (first, &jwks.url) {
+            f.fault(
+                &url.place,
+                message!(
+                    "is for public keys (found it with `{}`, want the secret under `keys`)",
+                    first.value
+                ),
+            );
+        }
+    }
+    let keys = jwt.keys.iter().flatten();
+    for key in keys.clone() {
+        one_key(key, &jwt.algorithms, f);
+    }
+    let kids = keys
+        .filter_map(|k| k.kid.as_ref())
+        .filter_map(|k| Some((k.sound()?, &k.place)));
+    f.unlike(kids, |kid| format!("`{kid}`"));
+}
+
+fn key_set(jwks: &Spanned<JwksConf>, f: &mut Findings) {
+    let ways = [("url", jwks.url.is_some()), ("file", jwks.file.is_some())];
+    if jwks.sound().is_some() {
+        exactly_one(&ways, &jwks.place, f);
+    }
+    if jwks.url.is_none() && jwks.file.is_some() {
+        f.idle(&jwks.refresh, "file");
+        f.idle(&jwks.insecure_http, "file");
+    }
+    let Some(place) = jwks.url.as_ref().map(|u| &u.place) else {
+        return;
+    };
+    let Some(url) = jwks.url.as_ref().and_then(Spanned::sound) else {
+        return;
+    };
+    if url.is_https() || url.is_loopback() {
+        return;
+    }
+    match jwks.insecure_http.sound() {
+        Some(true) => f.warn(place, message!("is fetched without TLS: whoever stands between can put in keys")),
+        Some(false) => f.fault(place, message!("would be fetched without TLS (found `{}`, want `https://`, or `insecure_http: true` beside it)", url.as_str())),
+        None => {}
+    }
+}
+
+fn one_key(key: &Spanned<JwtKeyConf>, algorithms: &[Spanned<Alg>], f: &mut Findings) {
+    let ways = [
+        ("secret", key.secret.is_some()),
+        ("secret_base64", key.secret_base64.is_some()),
+        ("public_key", key.public_key.is_some()),
+    ];
+    if key.sound().is_some() {
+        exactly_one(&ways, &key.place, f);
+    }
+    let Some(&alg) = key.alg.sound() else { return };
+    let listed = |a: &Spanned<Alg>| a.sound().is_none_or(|a| *a == alg);
+    if !algorithms.iter().any(listed) {
+        f.fault(
+            &key.alg.place,
+            message!(
+                "is not accepted from this issuer (found `{alg}`, want one of its `algorithms`)"
+            ),
+        );
+    }
+    if let Some(secret) = &key.secret {
+        shared_secret(alg, secret.sound(), &secret.place, f);
+    }
+    if let Some(secret) = &key.secret_base64 {
+        shared_secret(alg, secret.sound().map(|s| &s.0), &secret.place, f);
+    }
+    if let Some(key) = &key.public_key
+        && let Some(Ok(found)) = key.sound().map(|pem| pem::public_key(pem.0.as_bytes()))
+    {
+        public_key(alg, &found, &key.place, f);
+    }
+}
+
+fn shared_secret(alg: Alg, secret: Option<&Secret>, place: &Place, f: &mut Findings) {
+    if alg.kind() != KeyKind::Secret {
+        f.fault(
+            place,
+            message!(
+                "does not go with its algorithm (found a secret with `{alg}`, want a `public_key`)"
+            ),
+        );
+        return;
+    }
+    let (length, least) = (secret.map(|s| s.expose().len()), alg.min_secret());
+    if let Some(length) = length.filter(|length| *length < least) {
+        f.fault(place, message!("is too short for `{alg}` (found a secret of {length} bytes, want at least {least}, RFC 7518)"));
+    }
+}
+
+fn public_key(alg: Alg, key: &PublicKey, place: &Place, f: &mut Findings) {
+    let (kind, words) = match key {
+        PublicKey::Rsa { .. } => (KeyKind::Rsa, "an RSA key"),
+        PublicKey::P256(_) => (KeyKind::P256, "a P-256 key"),
+        PublicKey::P384(_) => (KeyKind::P384, "a P-384 key"),
+        PublicKey::Ed25519(_) => (KeyKind::Ed25519, "an Ed25519 key"),
+    };
+    if kind != alg.kind() {
+        let want = match alg.kind() {
+            KeyKind::Secret => "a `secret`",
+            KeyKind::Rsa => "an RSA key",
+            KeyKind::P256 => "a P-256 key",
+            KeyKind::P384 => "a P-384 key",
+            KeyKind::Ed25519 => "an Ed25519 key",
+        };
+        f.fault(
+            place,
+            message!("does not go with its algorithm (found {words}, want {want} for `{alg}`)"),
+        );
+    }
+    if let PublicKey::Rsa { n, .. } = key {
+        let zeros = n.first().map_or(0, |b| b.leading_zeros() as usize);
+        let bits = n.len() * 8 - zeros;
+        if bits < MIN_RSA_BITS {
+            f.fault(
+                place,
+                message!(
+                    "is too weak (found an RSA key of {bits} bits, want at least {MIN_RSA_BITS})"
+                ),
+            );
+        }
+    }
+}
+
+fn key_list(list: &ApiKeysConf, f: &mut Findings) {
+    let keys = &list.file.keys;
+    f.names(keys.iter().map(|k| &k.id));
+    let hashes = keys
+        .iter()
+        .filter_map(|k| Some((k.hash.sound()?.0, &k.hash.place)));
+    f.unlike(hashes, |_| "the same key".to_owned());
+}

@@ -1,0 +1,269 @@
+//! Who clients are: issuers of tokens, lists of API keys, and how backends are told.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::decode::{Decode, Spanned, Value};
+use super::decoder::Decoder;
+use super::error::{Fault, Place, message};
+use super::expand;
+use super::fields::{conf, default, optional, required, words};
+use super::material::{Base64Secret, KeySetFile, Pem};
+use super::value::{Header, Name, Scope, Timestamp, Url};
+use super::yaml::{self, Node};
+use crate::base::secret::Secret;
+use crate::base::units::Span;
+use crate::identity::alg::Alg;
+
+conf! {
+    /// Everything about identity.
+    pub struct IdentityConf {
+        /// How backends are told who is calling.
+        headers: IdentityHeadersConf = default("{}");
+        /// Issuers whose tokens (RFC 7519) are believed. Default: none.
+        jwt: Vec<Spanned<JwtConf>> = default("[]");
+        /// Lists of API keys. Default: none.
+        api_keys: Vec<Spanned<ApiKeysConf>> = default("[]");
+    }
+}
+
+conf! {
+    /// The headers that backends read. Taken out of every request a client sends, and set only
+    /// from what was verified.
+    pub struct IdentityHeadersConf {
+        /// The user. Default `X-User-ID`.
+        user: Spanned<Header> = default("X-User-ID");
+        /// The scopes. Default `X-User-Scopes`.
+        scopes: Spanned<Header> = default("X-User-Scopes");
+        /// The roles. Default `X-User-Roles`.
+        roles: Spanned<Header> = default("X-User-Roles");
+        /// The user's email address. Default `X-User-Email`.
+        email: Spanned<Header> = default("X-User-Email");
+        /// The client. Default `X-Client-ID`.
+        client: Spanned<Header> = default("X-Client-ID");
+        /// How several scopes are written in one header. Default `space`.
+        scopes_form: Spanned<ListForm> = default("space");
+        /// How several roles are written in one header. Default `json`.
+        roles_form: Spanned<ListForm> = default("json");
+    }
+}
+
+words! {
+    /// How several values are written in one header.
+    pub enum ListForm {
+        /// With spaces between them.
+        Space = "space",
+        /// With commas between them.
+        Comma = "comma",
+        /// As a JSON array.
+        Json = "json",
+    }
+}
+
+conf! {
+    /// An issuer of tokens. Its keys are a published set (`jwks`) or are given here (`keys`).
+    pub struct JwtConf {
+        /// Its name, for routes to refer to.
+        name: Spanned<Name> = required("a name such as `corp`");
+        /// The only `iss` believed, character by character.
+        issuer: Spanned<String> = required("the issuer as its tokens have it in `iss`");
+        /// What a token must be meant for: any of these in its `aud`. At least one.
+        audiences: Vec<Spanned<String>> = required("a list such as `[api.example.com]`").some();
+        /// The signature algorithms accepted. At least one; HS256 to HS512 never together with
+        /// others.
+        algorithms: Vec<Spanned<Alg>> = required("a list such as `[RS256]`").some();
+        /// How far clocks may differ, 0s to 60s. Default 30s.
+        leeway: Spanned<Span> = default("30s").range("0s", "60s");
+        /// A published key set.
+        jwks: Option<Spanned<JwksConf>> = optional();
+        /// Keys that never change.
+        keys: Option<Vec<Spanned<JwtKeyConf>>> = optional().some();
+        /// Which claim gives what.
+        claims: ClaimsConf = default("{}");
+    }
+}
+
+conf! {
+    /// Where a key set (RFC 7517) is: at a `url` or in a `file`.
+    pub struct JwksConf {
+        /// Where it is published.
+        url: Option<Spanned<Url>> = optional();
+        /// A file, from the config's folder.
+        file: Option<Spanned<KeySetFile>> = optional();
+        /// How often it is fetched again, 1m to 7d; only with `url`. Default 1h.
+        refresh: Spanned<Span> = default("1h").range("1m", "7d");
+        /// Whether it may be fetched without TLS from another machine. Default false.
+        insecure_http: Spanned<bool> = default("false");
+    }
+}
+
+conf! {
+    /// A key that never changes: a shared secret for HS algorithms, a public key for the others.
+    pub struct JwtKeyConf {
+        /// Its `kid`. Left out: it is for tokens without one.
+        kid: Option<Spanned<String>> = optional();
+        /// The one algorithm it is for.
+        alg: Spanned<Alg> = required("an algorithm such as `RS256`");
+        /// A shared secret, as it is; may be `file:` and a path.
+        secret: Option<Spanned<Secret>> = optional();
+        /// A shared secret in base64; may be `file:` and a path.
+        secret_base64: Option<Spanned<Base64Secret>> = optional();
+        /// A public key or certificate in PEM; may be `file:` and a path.
+        public_key: Option<Spanned<Pem>> = optional();
+    }
+}
+
+conf! {
+    /// Which claim of a token gives what.
+    pub struct ClaimsConf {
+        /// The user. Default `sub`.
+        user: Spanned<String> = default("sub");
+        /// The scopes, a text with spaces or a list; the first claim that is there. Default
+        /// `scope`, `scp`, `scopes`.
+        scopes: Vec<Spanned<String>> = default("[scope, scp, scopes]");
+        /// The roles. Default `roles`.
+        roles: Spanned<String> = default("roles");
+        /// The user's email address. Default `email`.
+        email: Spanned<String> = default("email");
+        /// The tenant. Default `tenant`.
+        tenant: Spanned<String> = default("tenant");
+        /// The client. Default `client_id`.
+        client: Spanned<String> = default("client_id");
+        /// The client's tier. Default `tier`.
+        tier: Spanned<String> = default("tier");
+    }
+}
+
+conf! {
+    /// A list of API keys.
+    pub struct ApiKeysConf {
+        /// Its name, for routes to refer to.
+        name: Spanned<Name> = required("a name such as `partners`");
+        /// The header that bears the key. Default `X-API-Key`.
+        header: Spanned<Header> = default("X-API-Key");
+        /// The file that lists them, from the config's folder.
+        file: Spanned<KeyFile> = required("a file such as `keys.yaml`");
+    }
+}
+
+/// A file of API keys and what it holds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeyFile {
+    /// Where it is, as seen from the working directory.
+    pub path: PathBuf,
+    /// The keys in it.
+    pub keys: Vec<Spanned<ApiKeyConf>>,
+}
+
+conf! {
+    /// What a file of API keys may hold at its top.
+    pub struct KeyListConf {
+        /// The keys.
+        keys: Vec<Spanned<ApiKeyConf>> = required("a list of keys");
+    }
+}
+
+conf! {
+    /// One API key. The key itself is written nowhere, only its digest.
+    pub struct ApiKeyConf {
+        /// Its own name, shown in logs; unique in the file.
+        id: Spanned<Name> = required("a name such as `acme-2027`");
+        /// The SHA-256 digest of the key.
+        hash: Spanned<KeyHash> = required("`sha256:` and the 64 hexadecimal digits of the key's digest");
+        /// The client it belongs to.
+        client: Spanned<String> = required("the client's name");
+        /// The client's tier. Left out: none.
+        tier: Option<Spanned<String>> = optional();
+        /// What it may do. Default: nothing in particular.
+        scopes: Vec<Spanned<Scope>> = default("[]");
+        /// Which roles it has. Default: none.
+        roles: Vec<Spanned<String>> = default("[]");
+        /// When it ends, in UTC (RFC 3339). Left out: never.
+        expires: Option<Spanned<Timestamp>> = optional();
+    }
+}
+
+/// The SHA-256 digest of an API key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct KeyHash(pub [u8; 32]);
+
+impl KeyHash {
+    /// As it is written: `sha256:` and 64 hexadecimal digits.
+    pub fn to_text(self) -> String {
+        let digits = self.0.iter().map(|byte| format!("{byte:02x}"));
+        format!("sha256:{}", digits.collect::<String>())
+    }
+}
+
+impl fmt::Debug for KeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("sha256:***")
+    }
+}
+
+impl Value for KeyHash {
+    fn parse(text: &str) -> Result<Self, String> {
+        digest(text).map(Self).ok_or_else(|| {
+            // Someone may have put the key itself here.
+            let length = text.chars().count();
+            message!("is not a digest (found a text of {length} characters, want `sha256:` and 64 hexadecimal digits)")
+        })
+    }
+
+    fn stand_in() -> Self {
+        Self([0; 32])
+    }
+}
+
+fn digest(text: &str) -> Option<[u8; 32]> {
+    let hex = text.strip_prefix("sha256:")?.as_bytes();
+    let mut digest = [0; 32];
+    if hex.len() != 2 * digest.len() {
+        return None;
+    }
+    for (byte, pair) in digest.iter_mut().zip(hex.chunks(2)) {
+        let digit = |c: u8| char::from(c).to_digit(16);
+        *byte = (digit(pair[0])? << 4 | digit(pair[1])?) as u8;
+    }
+    Some(digest)
+}
+
+/// The largest file of API keys, in bytes.
+const MAX_KEY_FILE: u64 = 256 * 1024 * 1024;
+
+impl Decode for KeyFile {
+    fn decode(node: &Node, d: &mut Decoder) -> Option<Self> {
+        let text = d.text(node)?;
+        let path = d.path(&text);
+        let read = expand::read(&path, MAX_KEY_FILE);
+        let text = read.map_err(|e| d.fault(node, e)).ok()?;
+        let name: Arc<str> = path.display().to_string().into();
+        let keys = d.within(name.clone(), |d| key_list(&text, &name, d))?;
+        Some(Self { path, keys })
+    }
+
+    fn stand_in(_place: &Place) -> Self {
+        let (path, keys) = Default::default();
+        Self { path, keys }
+    }
+}
+
+fn key_list(text: &str, name: &Arc<str>, d: &mut Decoder) -> Option<Vec<Spanned<ApiKeyConf>>> {
+    let root: Option<Rc<Node>> = match yaml::read(text, name) {
+        Ok(root) => root,
+        Err(fault) => {
+            d.faults.push(fault);
+            return None;
+        }
+    };
+    let Some(root) = root else {
+        let place = Place::start_of(name, "keys");
+        let text =
+            message!("is missing (found an empty file, want `keys: []` if there are none yet)");
+        d.faults.push(Fault::new(&place, text));
+        return None;
+    };
+    KeyListConf::decode(&root, d).map(|KeyListConf { keys }| keys)
+}

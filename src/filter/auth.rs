@@ -1,0 +1,185 @@
+//! Authentication and authorisation of a route: which credentials it takes, and what their holder
+//! must be allowed.
+
+use super::{Lookup, Verdict};
+use crate::base::clock::Now;
+use crate::exchange::Exchange;
+use crate::exchange::refusal::{Challenge, Refusal};
+use crate::identity::api_key::ApiKeys;
+use crate::identity::jwt::JwtFault;
+use crate::identity::principal::Principal;
+use crate::identity::provider::{self, Provider};
+use crate::identity::seen::Seen;
+use crate::observe::metrics::Metrics;
+use crate::observe::reason::Reason;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderName};
+use std::sync::Arc;
+
+/// API keys and the header they come in.
+pub struct KeyHeader {
+    /// The header.
+    pub header: HeaderName,
+    /// The keys.
+    pub keys: Arc<ApiKeys>,
+}
+
+/// What a route asks of its callers.
+pub struct Auth {
+    /// Issuers whose bearer tokens are taken.
+    pub tokens: Box<[Arc<Provider>]>,
+    /// API keys that are taken.
+    pub keys: Box<[KeyHeader]>,
+    /// Scopes that a caller must all have.
+    pub scopes: Vec<String>,
+    /// Roles that a caller must all have.
+    pub roles: Vec<String>,
+    /// What those are told who lack any of it.
+    pub challenge: Arc<Challenge>,
+    /// Tokens verified a moment ago.
+    pub seen: Arc<Seen>,
+    /// Where hits and misses are counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The credential that a request presents.
+enum Presented<'a> {
+    Token(&'a str),
+    Key(&'a KeyHeader, &'a [u8]),
+}
+
+impl Auth {
+    /// Verifies who calls and whether they may; leaves the caller in the exchange.
+    pub fn request(
+        &self,
+        headers: &HeaderMap,
+        exchange: &mut Exchange,
+        now: Now,
+        asked: bool,
+    ) -> Verdict {
+        let principal = match self.authenticate(headers, now, asked) {
+            Ok(principal) => principal,
+            Err(verdict) => return verdict,
+        };
+        let verdict = self.authorise(&principal);
+        exchange.principal = Some(principal);
+        verdict
+    }
+
+    fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        now: Now,
+        asked: bool,
+    ) -> Result<Arc<Principal>, Verdict> {
+        match self.presented(headers).map_err(|r| self.refuse(r))? {
+            Presented::Token(token) => self.token(token, now, asked),
+            Presented::Key(with, key) => with
+                .keys
+                .find(key, now.unix_s())
+                .map_err(|_| self.refuse(Reason::ApiKeyInvalid)),
+        }
+    }
+
+    /// The one credential that decides. A bearer token goes before a key; what is there and not
+    /// good is refused, whatever else is there.
+    fn presented<'a>(&'a self, headers: &'a HeaderMap) -> Result<Presented<'a>, Reason> {
+        let mut keys = self
+            .keys
+            .iter()
+            .filter_map(|k| Some((k, headers.get(&k.header)?)));
+        let key = keys.next();
+        let repeated = |(k, _): (&KeyHeader, _)| headers.get_all(&k.header).iter().nth(1).is_some();
+        if key.is_some_and(repeated) {
+            return Err(Reason::CredentialsMalformed);
+        }
+        let key = key.map(|(k, value)| Presented::Key(k, value.as_bytes()));
+        if self.tokens.is_empty() {
+            return key.ok_or(Reason::ApiKeyRequired);
+        }
+        match bearer(headers) {
+            Ok(token) => Ok(Presented::Token(token)),
+            Err(Reason::CredentialsMalformed) => Err(Reason::CredentialsMalformed),
+            Err(why) => key.ok_or(why),
+        }
+    }
+
+    fn token(&self, token: &str, now: Now, asked: bool) -> Result<Arc<Principal>, Verdict> {
+        let verdict = provider::authenticate(&self.tokens, &self.seen, token, now.unix_ms, !asked);
+        match verdict {
+            provider::Verdict::Seen(principal) => {
+                self.metrics.token_cache(true);
+                Ok(principal)
+            }
+            provider::Verdict::Verified(principal) => {
+                self.metrics.token_cache(false);
+                Ok(principal)
+            }
+            provider::Verdict::Refused(JwtFault::Expired) => Err(self.refuse(Reason::TokenExpired)),
+            provider::Verdict::Refused(_) => Err(self.refuse(Reason::TokenInvalid)),
+            provider::Verdict::NoKeys => {
+                let refusal = Refusal::new(Reason::KeysUnavailable).retry_after_ms(10_000);
+                Err(Verdict::refuse(refusal))
+            }
+            provider::Verdict::Ask(provider) => Err(Verdict::Ask(Lookup::Keys(provider))),
+        }
+    }
+
+    fn authorise(&self, principal: &Principal) -> Verdict {
+        if principal.scopes.missing(&self.scopes).is_some() {
+            return self.refuse(Reason::ScopeInsufficient);
+        }
+        if self.roles.iter().any(|role| !principal.has_role(role)) {
+            return self.refuse(Reason::RoleInsufficient);
+        }
+        Verdict::Pass
+    }
+
+    fn refuse(&self, reason: Reason) -> Verdict {
+        let mut refusal = Refusal::new(reason);
+        refusal.challenge = Some(self.challenge.clone());
+        Verdict::refuse(refusal)
+    }
+}
+
+/// The bearer token of a request (RFC 6750 §2.1); the scheme's case does not count.
+fn bearer(headers: &HeaderMap) -> Result<&str, Reason> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let value = values.next().ok_or(Reason::CredentialsMissing)?;
+    if values.next().is_some() {
+        return Err(Reason::CredentialsMalformed);
+    }
+    let text = value.to_str().map_err(|_| Reason::CredentialsMalformed)?;
+    let (scheme, token) = text.split_once(' ').unwrap_or((text, ""));
+    let token = token.trim();
+    if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() {
+        return Err(Reason::BearerRequired);
+    }
+    Ok(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    fn of(values: &[&'static str]) -> Result<String, Reason> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(AUTHORIZATION, HeaderValue::from_static(value));
+        }
+        bearer(&headers).map(str::to_owned)
+    }
+
+    #[test]
+    fn a_bearer_token_and_what_is_none() {
+        assert_eq!(of(&["Bearer abc"]), Ok("abc".into()));
+        assert_eq!(of(&["bEARER  abc"]), Ok("abc".into()));
+        assert_eq!(of(&[]), Err(Reason::CredentialsMissing));
+        for other in ["Basic abc", "Bearer", "Bearer ", "Bearerabc", "abc", ""] {
+            assert_eq!(of(&[other]), Err(Reason::BearerRequired), "{other:?}");
+        }
+        let twice = of(&["Bearer abc", "Bearer abc"]);
+        assert_eq!(twice, Err(Reason::CredentialsMalformed));
+    }
+}

@@ -1,0 +1,36 @@
+//! The filters of a route, in the one order there is.
+
+use super::Verdict;
+use super::auth::Auth;
+use super::body_limit::BodyLimit;
+use super::rate_limit::RateLimit;
+use crate::base::clock::Now;
+use crate::exchange::Exchange;
+use http::HeaderMap;
+
+/// A filter. An enum and not a trait object: what is added is wired everywhere or does not build.
+pub enum Filter {
+    /// Who calls, and whether they may.
+    Auth(Auth),
+    /// How much they may call.
+    RateLimit(RateLimit),
+    /// How large a body they may send.
+    BodyLimit(BodyLimit),
+}
+
+impl Filter {
+    /// Judges one request. `asked` is true once the lookup it asked for was made.
+    pub fn request(
+        &self,
+        headers: &HeaderMap,
+        exchange: &mut Exchange,
+        now: Now,
+        asked: bool,
+    ) -> Verdict {
+        match self {
+            Self::Auth(auth) => auth.request(headers, exchange, now, asked),
+            Self::RateLimit(limit) => limit.request(exchange, now),
+            Self::BodyLimit(limit) => limit.request(headers),
+        }
+    }
+}

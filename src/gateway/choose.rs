@@ -1,0 +1,169 @@
+//! The third step: which upstream, whether its circuit is closed, and which of its targets.
+
+use super::{Ctx, Shared, receive};
+use crate::breaker::Permit;
+use crate::breaker::{State, Transition};
+use crate::exchange::refusal::Refusal;
+use crate::exchange::{Exchange, UpstreamRef};
+use crate::observe::metrics::{Circuit, InFlight};
+use crate::observe::reason::Reason;
+use crate::snapshot::{Choice, Destination, Route, TenantSource};
+use crate::upstream::balance::Tried;
+use crate::upstream::pool::{Chosen, Pool};
+use http::HeaderMap;
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorType, Result};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A request on its way to an upstream; what it holds is given back by the drop.
+pub struct Flight {
+    /// The upstream.
+    pub pool: Arc<Pool>,
+    /// The breaker's permit, until the verdict.
+    pub permit: Option<Permit>,
+    /// The target of the current attempt.
+    pub chosen: Option<Chosen>,
+    /// The attempt, counted.
+    pub in_flight: Option<InFlight>,
+    /// Targets tried before.
+    pub tried: Tried,
+    /// Attempts made.
+    pub attempts: u32,
+    /// The most time the request may take, in milliseconds.
+    pub total_ms: u64,
+    /// Whether the status that the client gets was decided by the upstream.
+    pub answered: bool,
+}
+
+/// Chooses the upstream of a request that may pass, and asks its breaker.
+///
+/// # Errors
+/// The tenant is missing or unknown, or the circuit is open.
+pub fn upstream(
+    shared: &Shared,
+    route: &Route,
+    headers: &HeaderMap,
+    exchange: &mut Exchange,
+) -> Result<Flight, Refusal> {
+    let pool = choice(route, headers, exchange)?.pick().clone();
+    exchange.upstream = Some(UpstreamRef {
+        name: pool.spec.name.clone(),
+        target: None,
+        attempts: 0,
+        metrics: pool.metrics.clone(),
+    });
+    let total = u64::try_from(pool.spec.timeouts.total.as_millis()).unwrap_or(u64::MAX);
+    let total_ms = route.timeout_ms.unwrap_or(total);
+    exchange.conn.limit(exchange.started, total_ms);
+    Ok(Flight {
+        permit: permit(shared, &pool)?,
+        pool,
+        chosen: None,
+        in_flight: None,
+        tried: Tried::default(),
+        attempts: 0,
+        total_ms,
+        answered: false,
+    })
+}
+
+/// The upstream, or the split between several, that the route leads this request to.
+fn choice<'a>(
+    route: &'a Route,
+    headers: &HeaderMap,
+    exchange: &Exchange,
+) -> Result<&'a Choice, Refusal> {
+    match &route.to {
+        Destination::Plain(choice) => Ok(choice),
+        Destination::Header {
+            name,
+            values,
+            default,
+        } => {
+            let sent = receive::single(headers, name);
+            Ok(sent.and_then(|v| values.get(v.trim())).unwrap_or(default))
+        }
+        Destination::Tenant { from, values } => {
+            let tenant = match from {
+                TenantSource::Header(name) => receive::single(headers, name).map(str::trim),
+                TenantSource::Claim => exchange
+                    .principal
+                    .as_ref()
+                    .and_then(|p| p.tenant.as_deref()),
+            };
+            let tenant = tenant
+                .filter(|t| !t.is_empty())
+                .ok_or(Reason::TenantMissing)?;
+            values
+                .get(tenant)
+                .ok_or_else(|| Reason::TenantUnknown.into())
+        }
+    }
+}
+
+fn permit(shared: &Shared, pool: &Arc<Pool>) -> Result<Option<Permit>, Refusal> {
+    let Some(breaker) = &pool.breaker else {
+        return Ok(None);
+    };
+    match breaker.permit(shared.clock.now()) {
+        Ok(permit) => {
+            if let Some(transition) = permit.transition() {
+                tell(pool, transition);
+            }
+            Ok(Some(permit))
+        }
+        Err(open) => Err(Refusal::new(Reason::CircuitOpen)
+            .retry_after_ms(open.retry_after_ms)
+            .of(&pool.spec.name)),
+    }
+}
+
+/// Tells of a breaker that changed: an operator's message and a metric.
+pub fn tell(pool: &Pool, transition: Transition) {
+    let name = &pool.spec.name;
+    match transition.to() {
+        State::Open => log::warn!("upstream {name}: circuit open: {transition}"),
+        State::HalfOpen => log::info!("upstream {name}: circuit half-open: {transition}"),
+        State::Closed => log::info!("upstream {name}: circuit closed: {transition}"),
+    }
+    pool.metrics.circuit(match transition.to() {
+        State::Open => Circuit::Open,
+        State::HalfOpen => Circuit::HalfOpen,
+        State::Closed => Circuit::Closed,
+    });
+}
+
+/// The hook: the target of the next attempt, another one than those that failed as long as there
+/// is one.
+///
+/// # Errors
+/// No target is healthy, or the request's time is over.
+pub fn target(shared: &Shared, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+    let now = shared.clock.now();
+    let (Some(flight), Some(exchange)) = (ctx.flight.as_mut(), ctx.exchange.as_mut()) else {
+        return Error::e_explain(ErrorType::InternalError, "no upstream was chosen");
+    };
+    let fresh = flight.pool.choose(&flight.tried);
+    let again = || flight.pool.choose(&Tried::default());
+    let Some(chosen) = fresh.or_else(again) else {
+        let refusal = Refusal::new(Reason::NoHealthyTarget).retry_after_ms(1000);
+        exchange.refusal = Some(refusal.of(&flight.pool.spec.name));
+        return Error::e_explain(ErrorType::ConnectNoRoute, "no healthy target");
+    };
+    let spent_ms = now.since_ns(exchange.started) / 1_000_000;
+    let left = Duration::from_millis(flight.total_ms.saturating_sub(spent_ms).max(1));
+    let peer = chosen.peer(&flight.pool.spec.timeouts, left);
+    flight.tried.add(chosen.index);
+    flight.attempts += 1;
+    if let Some(upstream) = &mut exchange.upstream {
+        upstream.attempts = flight.attempts;
+        upstream.target = Some(chosen.endpoint.target.clone());
+    }
+    flight.in_flight = Some(flight.pool.metrics.attempt(flight.attempts > 1));
+    flight.chosen = Some(chosen);
+    exchange.times.connecting_ns = now.since_ns(exchange.started);
+    // What an attempt before this one counted is counted again.
+    ctx.bytes_in = 0;
+    Ok(peer)
+}

@@ -1,0 +1,313 @@
+//! The only place that turns a refusal or an error into an answer: status, headers, body, and
+//! whether the connection goes on.
+
+use super::receive::REQUEST_ID;
+use super::{Ctx, Shared, blame};
+use crate::exchange::refusal::{Challenge, Refusal};
+use crate::exchange::{Exchange, LimitHeaders, Reset};
+use crate::observe::reason::Reason;
+use crate::snapshot::ErrorShape;
+use bytes::Bytes;
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
+};
+use http::{HeaderName, HeaderValue, Method};
+use pingora::http::ResponseHeader;
+use pingora::proxy::{FailToProxy, Session};
+use pingora::{Error, Result};
+use serde_json::{Map, Value, json};
+use std::time::Duration;
+
+/// An answer that the gateway makes itself.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// Header fields besides framing.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// The status of each reason (RFC 9110 §15, RFC 6585, RFC 6750 §3.1), and what the client reads.
+/// 499 is written in logs alone: nobody is there to read an answer.
+pub fn status(reason: Reason) -> (u16, &'static str) {
+    match reason {
+        Reason::BadRequest => (400, "Bad request"),
+        Reason::AmbiguousPath => (400, "Ambiguous path"),
+        Reason::TenantMissing => (400, "Tenant required"),
+        Reason::CredentialsMalformed => (400, "Malformed credentials"),
+        Reason::CredentialsMissing => (401, "Missing authorization header"),
+        Reason::BearerRequired => (401, "Bearer token required"),
+        Reason::TokenExpired => (401, "Token expired"),
+        Reason::TokenInvalid => (401, "Invalid or expired token"),
+        Reason::ApiKeyRequired => (401, "API key required"),
+        Reason::ApiKeyInvalid => (401, "Invalid API key"),
+        Reason::ScopeInsufficient => (403, "Insufficient scope"),
+        Reason::RoleInsufficient => (403, "Insufficient role"),
+        Reason::ProbeDenied => (403, "Probes are not answered here"),
+        Reason::RouteNotFound => (404, "Route not found"),
+        Reason::TenantUnknown => (404, "Unknown tenant"),
+        Reason::MethodNotAllowed => (405, "Method not allowed"),
+        Reason::HeaderTimeout => (408, "Request header took too long"),
+        Reason::BodyTimeout => (408, "Request body took too long"),
+        Reason::BodyTooLarge => (413, "Request body too large"),
+        Reason::UriTooLong => (414, "URI too long"),
+        Reason::RateLimited | Reason::FloodLimited => {
+            (429, "Rate limit exceeded. See Retry-After header.")
+        }
+        Reason::HeadersTooLarge => (431, "Request header too large"),
+        Reason::ClientClosed => (499, "Client closed the connection"),
+        Reason::InternalError => (500, "Internal error"),
+        Reason::MethodUnsupported => (501, "Method not supported"),
+        Reason::UpstreamConnectFailed | Reason::UpstreamReset | Reason::UpstreamInvalid => {
+            (502, "Bad gateway")
+        }
+        Reason::CircuitOpen | Reason::NoHealthyTarget | Reason::Overloaded => {
+            (503, "Service temporarily unavailable")
+        }
+        Reason::KeysUnavailable => (503, "Authentication temporarily unavailable"),
+        Reason::UpstreamTimeout => (504, "Gateway timeout"),
+        Reason::VersionUnsupported => (505, "HTTP version not supported"),
+    }
+}
+
+/// The answer to a refused request.
+pub fn answer(refusal: &Refusal, exchange: &Exchange, shape: ErrorShape) -> Answer {
+    let (code, _) = status(refusal.reason);
+    let mut headers = vec![
+        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (CONTENT_TYPE, media(shape)),
+    ];
+    if let Some(seconds) = refusal.retry_after_s {
+        headers.push((RETRY_AFTER, seconds.into()));
+    }
+    if let Some(allow) = &refusal.allow {
+        headers.extend(text(ALLOW, allow.to_string()));
+    }
+    if let Some(challenge) = refusal.challenge.as_deref() {
+        let value = challenge_for(refusal.reason, challenge).to_owned();
+        headers.extend(text(WWW_AUTHENTICATE, value).filter(|_| code == 401 || code == 403));
+    }
+    headers.extend(limit_headers(exchange));
+    headers.extend(text(REQUEST_ID, exchange.request_id.clone()));
+    Answer {
+        status: code,
+        headers,
+        body: body(refusal, exchange, shape),
+    }
+}
+
+fn media(shape: ErrorShape) -> HeaderValue {
+    HeaderValue::from_static(match shape {
+        ErrorShape::Problem => "application/problem+json",
+        ErrorShape::Plain => "application/json",
+    })
+}
+
+fn text(name: HeaderName, value: String) -> Option<(HeaderName, HeaderValue)> {
+    let value = HeaderValue::from_maybe_shared(Bytes::from(value)).ok()?;
+    Some((name, value))
+}
+
+/// RFC 6750 §3: without credentials no error code; with bad ones `invalid_token`; with too few
+/// rights `insufficient_scope`.
+fn challenge_for(reason: Reason, challenge: &Challenge) -> &str {
+    match reason {
+        Reason::TokenExpired | Reason::TokenInvalid => &challenge.invalid,
+        Reason::ScopeInsufficient | Reason::RoleInsufficient => &challenge.insufficient,
+        _ => &challenge.missing,
+    }
+}
+
+/// What the client reads. A missing scope is named; it is the route's, not the caller's.
+fn detail(refusal: &Refusal) -> String {
+    let (_, general) = status(refusal.reason);
+    match (refusal.reason, refusal.challenge.as_deref(), refusal.detail) {
+        (Reason::ScopeInsufficient, Some(challenge), _) => {
+            format!("{general}. Required: '{}'", challenge.scopes)
+        }
+        (_, _, Some(exactly)) => format!("{general}: {exactly}"),
+        _ => general.to_owned(),
+    }
+}
+
+fn body(refusal: &Refusal, exchange: &Exchange, shape: ErrorShape) -> Bytes {
+    if exchange.method == Method::HEAD {
+        return Bytes::new();
+    }
+    let mut fields = Map::new();
+    let detail = detail(refusal);
+    match shape {
+        ErrorShape::Plain => {
+            fields.insert("error".into(), detail.into());
+            let wait = refusal.retry_after_s.map(Value::from);
+            fields.extend(wait.map(|w| ("retryAfter".into(), w)));
+            let service = refusal.service.as_deref().map(Value::from);
+            fields.extend(service.map(|s| ("service".into(), s)));
+        }
+        ErrorShape::Problem => problem(refusal, exchange, detail, &mut fields),
+    }
+    let mut body = serde_json::to_vec(&fields).unwrap_or_default();
+    body.push(b'\n');
+    body.into()
+}
+
+/// RFC 9457. Without a registered type the title is the status's own phrase (§4.2.1).
+fn problem(
+    refusal: &Refusal,
+    exchange: &Exchange,
+    detail: String,
+    fields: &mut Map<String, Value>,
+) {
+    let (code, _) = status(refusal.reason);
+    let phrase = http::StatusCode::from_u16(code).ok();
+    let phrase = phrase.and_then(|s| s.canonical_reason()).unwrap_or("Error");
+    let (kind, title) = match code {
+        429 => (
+            "https://iana.org/assignments/http-problem-types#quota-exceeded",
+            "Request cannot be satisfied as assigned quota has been exceeded",
+        ),
+        _ => ("about:blank", phrase),
+    };
+    let all = json!({ "type": kind, "title": title, "status": code, "detail": detail,
+        "code": refusal.reason.code(), "request_id": exchange.request_id });
+    if let Value::Object(all) = all {
+        fields.extend(all);
+    }
+    let wait = refusal.retry_after_s.map(Value::from);
+    fields.extend(wait.map(|w| ("retry_after".into(), w)));
+}
+
+/// The headers that tell of the limit nearest to exhaustion.
+pub fn limit_headers(exchange: &Exchange) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+    let report = exchange.limit.filter(|r| r.headers != LimitHeaders::None);
+    let now_ms = exchange.started.steady_ms;
+    let fields = report.map(|r| {
+        let d = r.decision;
+        let reset = match r.reset {
+            Reset::EpochS => d.reset_ms.div_ceil(1000),
+            Reset::EpochMs => d.reset_ms,
+            Reset::Delta => d.reset_ms.saturating_sub(now_ms).div_ceil(1000),
+        };
+        [
+            (HeaderName::from_static("x-ratelimit-limit"), d.limit.into()),
+            (
+                HeaderName::from_static("x-ratelimit-remaining"),
+                d.remaining.into(),
+            ),
+            (HeaderName::from_static("x-ratelimit-reset"), reset.into()),
+        ]
+    });
+    fields.into_iter().flatten()
+}
+
+/// Answers a request that was refused before it reached an upstream.
+///
+/// # Errors
+/// The answer could not be written.
+pub async fn refuse(session: &mut Session, ctx: &mut Ctx) -> Result<()> {
+    let shape = ctx
+        .snapshot
+        .as_ref()
+        .map_or(ErrorShape::Problem, |s| s.errors);
+    let made = ctx.exchange.as_ref().and_then(|exchange| {
+        let refusal = exchange.refusal.as_ref()?;
+        Some(answer(refusal, exchange, shape))
+    });
+    match made {
+        Some(answer) => write(session, answer, ctx).await,
+        None => Ok(()),
+    }
+}
+
+/// Writes an answer on a session, keeping the connection where the request allows it.
+///
+/// # Errors
+/// The answer could not be written.
+pub async fn write(session: &mut Session, answer: Answer, ctx: &mut Ctx) -> Result<()> {
+    let mut header = ResponseHeader::build(answer.status, Some(answer.headers.len() + 4))?;
+    for (name, value) in answer.headers {
+        header.insert_header(name, value)?;
+    }
+    header.insert_header(CONTENT_LENGTH, answer.body.len())?;
+    let exchange = ctx.exchange.as_mut();
+    let head = exchange.as_ref().is_some_and(|e| e.method == Method::HEAD);
+    if exchange
+        .as_ref()
+        .is_some_and(|e| e.conn.listener.stopping())
+    {
+        session.set_keepalive(None);
+    }
+    session.set_total_drain_timeout(Some(DRAIN));
+    let body = Some(answer.body).filter(|b| !head && !b.is_empty());
+    session
+        .write_response_header(Box::new(header), body.is_none())
+        .await?;
+    if let Some(body) = body {
+        if let Some(exchange) = exchange {
+            exchange.bytes_out = body.len() as u64;
+        }
+        session.write_response_body(Some(body), true).await?;
+    }
+    Ok(())
+}
+
+/// How long the rest of a refused request's body is read.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// The hook after the last attempt: answers, unless an answer has begun or nobody is there.
+pub async fn after(
+    shared: &Shared,
+    session: &mut Session,
+    error: &Error,
+    ctx: &mut Ctx,
+) -> FailToProxy {
+    let complete = session.as_mut().is_body_done();
+    let Some(exchange) = ctx.exchange.as_mut() else {
+        return FailToProxy {
+            error_code: 0,
+            can_reuse_downstream: false,
+        };
+    };
+    let refusal = match exchange.refusal.take() {
+        Some(refusal) => refusal,
+        None => {
+            let mut refusal = Refusal::new(blame::reason(error, &exchange.conn, complete));
+            refusal.service = exchange.upstream.as_ref().map(|u| u.name.clone());
+            refusal
+        }
+    };
+    let reason = refusal.reason;
+    exchange.refusal = Some(refusal);
+    blame::settle(shared, ctx, reason);
+    let begun = session.response_written().is_some();
+    // The time limit that brought us here must not cut the answer off as well.
+    if let Some(exchange) = &ctx.exchange {
+        let phase = crate::exchange::connection::Phase::Busy;
+        exchange.conn.arm(phase, shared.clock.now(), 5000);
+    }
+    let gone = begun || reason == Reason::ClientClosed;
+    if !gone {
+        session.set_keepalive(None);
+        let _ = refuse(session, ctx).await;
+    }
+    FailToProxy {
+        error_code: if gone { 0 } else { status(reason).0 },
+        can_reuse_downstream: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_a_status_and_a_text() {
+        for reason in Reason::ALL {
+            let (code, text) = status(*reason);
+            assert!((400..600).contains(&code), "{reason:?}");
+            assert!(!text.is_empty(), "{reason:?}");
+        }
+    }
+}

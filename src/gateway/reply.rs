@@ -1,0 +1,116 @@
+//! The sixth step: the upstream's answer on its way back.
+
+use super::receive::REQUEST_ID;
+use super::{Ctx, Shared, choose, fail};
+use crate::breaker::Permit;
+use crate::exchange::refusal::Refusal;
+use crate::observe::reason::Reason;
+use bytes::Bytes;
+use http::HeaderName;
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, PROXY_AUTHENTICATE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use pingora::http::ResponseHeader;
+use pingora::proxy::Session;
+use pingora::{Error, ErrorType, Result};
+
+/// Hop-by-hop fields that Pingora leaves in answers (RFC 9110 §7.6.1).
+const HOP_BY_HOP: [HeaderName; 6] = [
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    PROXY_AUTHENTICATE,
+    TE,
+    TRAILER,
+    UPGRADE,
+];
+
+/// The statuses by which a service says that it is in trouble; 4xx are the client's.
+const FAILURES: [u16; 4] = [500, 502, 503, 504];
+
+/// The hook: the header of an answer has come. The breaker hears of it now: a long answer must not
+/// keep a probe's place.
+///
+/// # Errors
+/// A switch of protocols that was not asked for.
+pub fn received(shared: &Shared, response: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+    let status = response.status.as_u16();
+    let now = shared.clock.now();
+    let Some(flight) = &mut ctx.flight else {
+        return Ok(());
+    };
+    if status == 101 {
+        if let Some(exchange) = &mut ctx.exchange {
+            let refusal = Refusal::new(Reason::UpstreamInvalid);
+            exchange.refusal = Some(refusal.of(&flight.pool.spec.name));
+        }
+        let error = Error::explain(ErrorType::InvalidHTTPHeader, "101 without an upgrade");
+        return Err(error.into_up());
+    }
+    if response.status.is_informational() {
+        return Ok(());
+    }
+    flight.answered = true;
+    if let Some(exchange) = &mut ctx.exchange {
+        exchange.times.first_byte_ns = now.since_ns(exchange.started);
+    }
+    if let Some(permit) = flight.permit.take() {
+        let verdict = if FAILURES.contains(&status) {
+            Permit::failure
+        } else {
+            Permit::success
+        };
+        if let Some(transition) = verdict(permit, now) {
+            choose::tell(&flight.pool, transition);
+        }
+    }
+    Ok(())
+}
+
+/// The hook: completes the header of an answer.
+///
+/// # Errors
+/// A header value could not be written.
+pub fn prepare(session: &mut Session, response: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
+    if response.status.is_informational() {
+        return Ok(());
+    }
+    drop_hop_by_hop(response);
+    let Some(exchange) = &ctx.exchange else {
+        return Ok(());
+    };
+    if exchange.conn.listener.stopping() {
+        session.set_keepalive(None);
+    }
+    for (name, value) in fail::limit_headers(exchange) {
+        response.insert_header(name, value)?;
+    }
+    let id = Bytes::copy_from_slice(exchange.request_id.as_bytes());
+    if let Ok(id) = http::HeaderValue::from_maybe_shared(id) {
+        response.insert_header(REQUEST_ID, id)?;
+    }
+    Ok(())
+}
+
+fn drop_hop_by_hop(response: &mut ResponseHeader) {
+    let options = response.headers.get_all(CONNECTION).iter();
+    let options = options
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(','));
+    // Framing is Pingora's own; a service that names these fields means nothing by it.
+    let nominated: Vec<HeaderName> = options
+        .filter_map(|name| name.trim().parse().ok())
+        .filter(|name| ![CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION].contains(name))
+        .collect();
+    for name in nominated.iter().chain(&HOP_BY_HOP) {
+        if response.headers.contains_key(name) {
+            response.remove_header(name);
+        }
+    }
+}
+
+/// The hook: counts the body as it goes out.
+pub fn count(body: Option<&Bytes>, ctx: &mut Ctx) {
+    if let (Some(bytes), Some(exchange)) = (body, &mut ctx.exchange) {
+        exchange.bytes_out += bytes.len() as u64;
+    }
+}

@@ -1,0 +1,20 @@
+//! Who is calling: tokens and keys go in, a [`principal::Principal`] or a closed fault comes out.
+//!
+//! Everything here is pure but for [`fetch`], which keeps an issuer's published keys fresh.
+//! [`provider::authenticate`] is the way in for a token, [`api_key::ApiKeys::find`] for a key.
+
+pub mod alg;
+pub mod api_key;
+pub mod claims;
+pub mod desk;
+pub mod fetch;
+pub mod json;
+pub mod jwk;
+pub mod jwt;
+pub mod key;
+pub mod keyset;
+pub mod pem;
+pub mod principal;
+pub mod provider;
+pub mod rfc3339;
+pub mod seen;

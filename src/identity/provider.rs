@@ -1,0 +1,173 @@
+//! The way in for tokens: which provider is to judge a token, with which keys, and whether it was
+//! judged a moment ago.
+
+use super::alg::{Algs, KeyKind};
+use super::fetch::RemoteKeys;
+use super::jwt::{Issuer, JwtFault, peek_issuer, peek_kid};
+use super::keyset::KeySet;
+use super::principal::Principal;
+use super::seen::{Seen, Stamp};
+use std::sync::Arc;
+
+/// Where a provider's keys come from.
+pub enum KeySource {
+    /// Keys from the configuration; they change with a reload only.
+    Fixed(Arc<KeySet>),
+    /// Keys that the issuer publishes.
+    Remote(Arc<RemoteKeys>),
+}
+
+impl KeySource {
+    /// The keys to use now; none before the first fetch that worked.
+    pub fn current(&self) -> Option<Arc<KeySet>> {
+        match self {
+            KeySource::Fixed(keys) => Some(Arc::clone(keys)),
+            KeySource::Remote(remote) => remote.current().clone(),
+        }
+    }
+
+    fn generation(&self) -> Option<u64> {
+        match self {
+            KeySource::Fixed(keys) => Some(keys.generation()),
+            KeySource::Remote(remote) => remote.current().as_ref().map(|keys| keys.generation()),
+        }
+    }
+}
+
+/// An issuer and its keys.
+pub struct Provider {
+    issuer: Issuer,
+    source: KeySource,
+}
+
+/// What became of a token.
+pub enum Verdict {
+    /// It was verified a moment ago and still holds.
+    Seen(Arc<Principal>),
+    /// It was verified now.
+    Verified(Arc<Principal>),
+    /// It does not hold.
+    Refused(JwtFault),
+    /// The provider has no keys at all yet; whether the token holds is not known.
+    NoKeys,
+    /// The provider's keys may be out of date: await [`Provider::refetch`], then judge again.
+    Ask(Arc<Provider>),
+}
+
+/// Judges `token` for a route that accepts `providers`. With `may_ask` a token whose key is not
+/// known, or whose provider has no keys yet, gives [`Verdict::Ask`] where asking can help; without
+/// it (the second time) the answer is final.
+pub fn authenticate(
+    providers: &[Arc<Provider>],
+    seen: &Seen,
+    token: &str,
+    now_unix_ms: u64,
+    may_ask: bool,
+) -> Verdict {
+    let current = |serial| {
+        let accepted = providers
+            .iter()
+            .find(|provider| provider.issuer.serial() == serial);
+        accepted.and_then(|provider| provider.source.generation())
+    };
+    if let Some(principal) = seen.get(token.as_bytes(), now_unix_ms, current) {
+        return Verdict::Seen(principal);
+    }
+    match choose(providers, token) {
+        Ok(provider) => provider.judge(seen, token, now_unix_ms, may_ask),
+        Err(fault) => Verdict::Refused(fault),
+    }
+}
+
+/// The provider whose issuer the token claims to be from. The only provider is chosen without
+/// looking: its own check of `iss` decides.
+pub fn choose<'a>(
+    providers: &'a [Arc<Provider>],
+    token: &str,
+) -> Result<&'a Arc<Provider>, JwtFault> {
+    if let [only] = providers {
+        return Ok(only);
+    }
+    let issuer = peek_issuer(token).ok_or(JwtFault::Malformed)?;
+    let meant = providers
+        .iter()
+        .find(|provider| provider.issuer.iss() == issuer);
+    meant.ok_or(JwtFault::WrongIssuer)
+}
+
+impl Provider {
+    /// Joins an issuer and its keys. The error says why they do not fit: shared secrets are never
+    /// published, and one key at least must serve the issuer's algorithms.
+    pub fn new(issuer: Issuer, source: KeySource) -> Result<Provider, String> {
+        let secrets = Algs::of_kind(KeyKind::Secret).both(issuer.algorithms());
+        match &source {
+            KeySource::Remote(_) if !secrets.is_empty() => {
+                Err("algorithms: an HS algorithm needs `keys` or a `jwks` file, not a url".into())
+            }
+            KeySource::Fixed(keys) if !serves(keys, issuer.algorithms()) => {
+                Err("keys: none of them fits a configured algorithm".into())
+            }
+            _ => Ok(Provider { issuer, source }),
+        }
+    }
+
+    /// The issuer's rules.
+    pub fn issuer(&self) -> &Issuer {
+        &self.issuer
+    }
+
+    /// Where the keys come from.
+    pub fn source(&self) -> &KeySource {
+        &self.source
+    }
+
+    /// Asks for fresher keys on behalf of `token`, within the bounds of [`RemoteKeys::refetch`].
+    pub async fn refetch(&self, token: &str) {
+        if let KeySource::Remote(remote) = &self.source {
+            remote.refetch(peek_kid(token).as_deref()).await;
+        }
+    }
+
+    fn judge(
+        self: &Arc<Self>,
+        seen: &Seen,
+        token: &str,
+        now_unix_ms: u64,
+        may_ask: bool,
+    ) -> Verdict {
+        let ask = may_ask && matches!(self.source, KeySource::Remote(_));
+        let Some(keys) = self.source.current() else {
+            return if ask {
+                Verdict::Ask(Arc::clone(self))
+            } else {
+                Verdict::NoKeys
+            };
+        };
+        match self.issuer.verify(&keys, token, now_unix_ms) {
+            Ok(verified) => {
+                let stamp = Stamp {
+                    issuer: self.issuer.serial(),
+                    keys: keys.generation(),
+                };
+                let principal = Arc::new(verified.principal);
+                let shared = Arc::clone(&principal);
+                seen.put(
+                    token.as_bytes(),
+                    stamp,
+                    verified.exp_ms,
+                    now_unix_ms,
+                    shared,
+                );
+                Verdict::Verified(principal)
+            }
+            Err(JwtFault::UnknownKey) if ask => Verdict::Ask(Arc::clone(self)),
+            Err(fault) => Verdict::Refused(fault),
+        }
+    }
+}
+
+fn serves(keys: &KeySet, algorithms: Algs) -> bool {
+    keys.keys()
+        .iter()
+        .any(|key| !key.algs().both(algorithms).is_empty())
+}

@@ -1,0 +1,382 @@
+//! The wiring: from a config to a running gateway, and back down in order.
+
+use crate::admin::Admin;
+use crate::base::clock::Clock;
+use crate::base::net::Networks;
+use crate::config::listener::{ListenerConf, ProbesConf};
+use crate::config::server::{
+    AccessLog as LogTarget, AdminAddress, AdminConf, DrainConf, LogConf, ServerConf,
+};
+use crate::config::{Faults, FileConf, Loaded, Spanned};
+use crate::edge::accept::{Edge, Socket};
+use crate::edge::connection::Refuse;
+use crate::edge::head::Limits;
+use crate::exchange::connection::{Listener, Probes};
+use crate::gateway::{Gateway, Shared, front};
+use crate::identity::provider::KeySource;
+use crate::observe::access_log::{AccessLog, Target, Writer};
+use crate::observe::metrics::Metrics;
+use crate::snapshot::Snapshot;
+use crate::snapshot::compile::{Tools, compile};
+use crate::upstream::{discovery, health};
+use arc_swap::ArcSwap;
+use pingora::proxy::http_proxy;
+use pingora::server::configuration::ServerConf as PingoraConf;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+
+/// Why the gateway could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartFault {
+    /// The config holds something that cannot be made to work.
+    #[error("{0}")]
+    Config(Faults),
+    /// A listener could not be bound.
+    #[error("listener {name}: cannot bind {address}: {why}")]
+    Bind {
+        /// Its name.
+        name: String,
+        /// Its address.
+        address: String,
+        /// The system's word.
+        why: io::Error,
+    },
+    /// The access log could not be opened.
+    #[error("log: cannot open the access log: {0}")]
+    Log(io::Error),
+    /// The system refused threads or a runtime.
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+}
+
+/// How long the start waits for names, first health checks and first keys; what is not there by
+/// then comes in the background.
+const WARM_UP: Duration = Duration::from_secs(5);
+/// Connections kept for reuse by one worker.
+const KEPT: usize = 512;
+
+/// A running gateway.
+pub struct Server {
+    shared: Arc<Shared>,
+    listeners: Vec<(Arc<Listener>, Option<SocketAddr>)>,
+    admin: Option<(Arc<Listener>, Option<SocketAddr>, Option<PathBuf>)>,
+    delay: Duration,
+    patience: Duration,
+    stop: watch::Sender<bool>,
+    // In the order in which they end: workers, then the admin port, background tasks, the log.
+    edge: Option<Edge>,
+    control: Option<Edge>,
+    background: Option<Runtime>,
+    _log: Writer,
+}
+
+impl Server {
+    /// Starts a gateway: compiles the config, binds every listener, warms up, then listens.
+    ///
+    /// # Errors
+    /// See [`StartFault`]; nothing is left running then.
+    pub fn start(loaded: &Loaded, clock: Clock) -> Result<Self, StartFault> {
+        let conf = &loaded.conf;
+        let ServerConf {
+            workers,
+            errors: _,
+            drain: DrainConf { delay, timeout },
+        } = &conf.server;
+        let now = clock.now();
+        let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), now.unix_s()));
+        let tools = Tools {
+            clock: &clock,
+            metrics: &metrics,
+        };
+        let snapshot = compile(conf, &tools).map_err(StartFault::Config)?;
+        let (access_log, log) = open_log(&conf.log, &clock)?;
+        metrics.watch_access_log(&access_log);
+        metrics.config_loaded(now.unix_s());
+        let shared = Arc::new(Shared {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            clock: clock.clone(),
+            metrics,
+            access_log,
+            ready: AtomicBool::new(false),
+        });
+        // Bound before anything is started: a port that is taken must leave nothing behind.
+        let sockets = bind(conf)?;
+        let admin_socket = conf.admin.as_ref().map(bind_admin).transpose()?;
+        let (stop, stopping) = watch::channel(false);
+        let background = background(&shared.snapshot.load_full(), &shared, &stopping)?;
+        let refuse = refuser(&shared);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let count = workers.as_ref().map_or(cores, |w| w.value as usize);
+        let edge = start_workers(&shared, count, &refuse)?;
+        let mut server = Self {
+            shared: shared.clone(),
+            listeners: Vec::new(),
+            admin: None,
+            delay: delay.value.0,
+            patience: timeout.value.0,
+            stop,
+            edge: None,
+            control: None,
+            background: Some(background),
+            _log: log,
+        };
+        if let Some(socket) = admin_socket {
+            server.open_admin(conf, &socket, &refuse)?;
+        }
+        for (socket, listener, limits) in &sockets {
+            edge.open(socket, listener, *limits)?;
+            server.listeners.push((listener.clone(), socket.address()));
+        }
+        server.edge = Some(edge);
+        shared.ready.store(true, Relaxed);
+        Ok(server)
+    }
+
+    fn open_admin(
+        &mut self,
+        conf: &FileConf,
+        socket: &Socket,
+        refuse: &Refuse,
+    ) -> Result<(), StartFault> {
+        let Some(AdminConf { address, token }) = &conf.admin else {
+            return Ok(());
+        };
+        let listener = Arc::new(Listener::new("admin", None, 60_000, 10_000));
+        let app = Arc::new(Admin {
+            shared: self.shared.clone(),
+            token: token.as_ref().map(|t| t.value.clone()),
+        });
+        let clock = &self.shared.clock;
+        let control = Edge::start("admin", 1, clock, refuse, || app.clone())?;
+        control.open(socket, &listener, ADMIN_LIMITS)?;
+        let path = match &address.value {
+            AdminAddress::Unix(path) => Some(path.clone()),
+            AdminAddress::Tcp(_) => None,
+        };
+        self.admin = Some((listener, socket.address(), path));
+        self.control = Some(control);
+        Ok(())
+    }
+
+    /// The address a listener is bound to.
+    pub fn address(&self, name: &str) -> Option<SocketAddr> {
+        let found = self.listeners.iter().find(|(l, _)| *l.name == *name);
+        found.and_then(|(_, address)| *address)
+    }
+
+    /// The address of the admin port; none without one or on a Unix socket.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().and_then(|(_, address, _)| *address)
+    }
+
+    /// The clock that everything in it reads.
+    pub fn clock(&self) -> &Clock {
+        &self.shared.clock
+    }
+
+    /// What its workers share.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Ends in order: readiness fails, the delay passes, listeners close, requests in flight finish,
+    /// each within the drain's timeout. True if none was left.
+    pub fn drain(&self) -> bool {
+        self.shared.ready.store(false, Relaxed);
+        std::thread::sleep(self.delay);
+        let Some(background) = &self.background else {
+            return true;
+        };
+        background.block_on(async {
+            if let Some(edge) = &self.edge {
+                for (listener, _) in &self.listeners {
+                    edge.close(listener).await;
+                }
+            }
+            let idle = async {
+                while self.listeners.iter().any(|(l, _)| l.active() > 0) {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            };
+            tokio::time::timeout(self.patience, idle).await.is_ok()
+        })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.stop.send(true);
+        self.edge = None;
+        self.control = None;
+        if let Some(background) = self.background.take() {
+            background.shutdown_timeout(Duration::from_millis(100));
+        }
+        if let Some((_, _, Some(path))) = &self.admin {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+const ADMIN_LIMITS: Limits = Limits {
+    bytes: 16 * 1024,
+    fields: 100,
+    target: 8 * 1024,
+};
+
+fn start_workers(shared: &Arc<Shared>, count: usize, refuse: &Refuse) -> io::Result<Edge> {
+    let conf = Arc::new(PingoraConf {
+        threads: 1,
+        upstream_keepalive_pool_size: KEPT,
+        ..PingoraConf::default()
+    });
+    Edge::start("worker", count, &shared.clock, refuse, || {
+        let shared = shared.clone();
+        Arc::new(http_proxy(&conf, Gateway { shared }))
+    })
+}
+
+fn open_log(conf: &LogConf, clock: &Clock) -> Result<(AccessLog, Writer), StartFault> {
+    let LogConf { access, buffer } = conf;
+    let target = match &access.value {
+        LogTarget::Stdout => Target::Stdout,
+        LogTarget::Off => Target::Off,
+        LogTarget::File(path) => Target::File(path.clone()),
+    };
+    AccessLog::start(target, buffer.value as usize, clock.clone()).map_err(StartFault::Log)
+}
+
+/// Turns what the edge refuses into an answer that is told like any other.
+fn refuser(shared: &Arc<Shared>) -> Refuse {
+    let shared = shared.clone();
+    Arc::new(move |conn, refused| {
+        front::refuse(
+            &shared,
+            conn,
+            refused.reason,
+            refused.detail,
+            refused.header,
+        )
+    })
+}
+
+type Bound = (Socket, Arc<Listener>, Limits);
+
+fn bind(conf: &FileConf) -> Result<Vec<Bound>, StartFault> {
+    conf.listeners.iter().map(bind_one).collect()
+}
+
+fn bind_one(conf: &Spanned<ListenerConf>) -> Result<Bound, StartFault> {
+    let ListenerConf {
+        name,
+        address,
+        header_timeout,
+        idle_timeout,
+        max_header_bytes,
+        max_headers,
+        max_uri_bytes,
+        probes,
+    } = &conf.value;
+    let bound = Socket::bind(address.value);
+    let socket = bound.map_err(|why| StartFault::Bind {
+        name: name.value.to_string(),
+        address: address.value.to_string(),
+        why,
+    })?;
+    let probes = probes
+        .as_ref()
+        .map(|ProbesConf { networks, metrics }| Probes {
+            networks: Networks(networks.iter().map(|n| n.value).collect()),
+            metrics: metrics.value,
+        });
+    let (idle, header) = (idle_timeout.value.as_ms(), header_timeout.value.as_ms());
+    let listener = Listener::new(&name.value, probes, idle, header);
+    let bytes = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
+    let limits = Limits {
+        bytes: bytes(max_header_bytes.value.0),
+        fields: usize::from(max_headers.value),
+        target: bytes(max_uri_bytes.value.0),
+    };
+    Ok((socket, Arc::new(listener), limits))
+}
+
+fn bind_admin(conf: &AdminConf) -> Result<Socket, StartFault> {
+    let (bound, address) = match &conf.address.value {
+        AdminAddress::Tcp(address) => (Socket::bind(*address), address.to_string()),
+        AdminAddress::Unix(path) => (bind_unix(path), path.display().to_string()),
+    };
+    bound.map_err(|why| StartFault::Bind {
+        name: "admin".to_owned(),
+        address,
+        why,
+    })
+}
+
+/// Binds a Unix socket that only its owner may use. A file left by a process that is gone is
+/// replaced; one that still answers is not.
+fn bind_unix(path: &Path) -> io::Result<Socket> {
+    use std::os::unix::net::{UnixListener, UnixStream};
+    if path.exists() {
+        if UnixStream::connect(path).is_ok() {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        std::fs::remove_file(path)?;
+    }
+    // Bound beside its place and moved there once it is closed to others, so that there is no
+    // moment at which anybody may connect.
+    let draft = path.with_extension("new");
+    let _ = std::fs::remove_file(&draft);
+    let listener = UnixListener::bind(&draft)?;
+    std::fs::set_permissions(&draft, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::rename(&draft, path)?;
+    listener.set_nonblocking(true)?;
+    Ok(Socket::Unix(listener))
+}
+
+/// Starts what runs beside the requests: name resolution, health checks, key sets. Returns once
+/// each had a first turn, or after [`WARM_UP`].
+fn background(
+    snapshot: &Arc<Snapshot>,
+    shared: &Arc<Shared>,
+    stopping: &watch::Receiver<bool>,
+) -> io::Result<Runtime> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("background")
+        .enable_all()
+        .build()?;
+    let mut first = tokio::task::JoinSet::new();
+    for pool in &snapshot.pools {
+        let pool = pool.clone();
+        first.spawn_on(
+            async move {
+                discovery::resolve(&pool).await;
+                health::first_round(&pool).await;
+                tokio::spawn(discovery::run(Arc::downgrade(&pool)));
+                tokio::spawn(health::run(Arc::downgrade(&pool)));
+            },
+            runtime.handle(),
+        );
+    }
+    for (provider, _) in &snapshot.providers {
+        if let KeySource::Remote(keys) = provider.source() {
+            runtime.spawn(keys.clone().run(stopping.clone()));
+            let keys = keys.clone();
+            first.spawn_on(async move { keys.refetch(None).await }, runtime.handle());
+        }
+    }
+    let _ = shared;
+    runtime.block_on(async {
+        let all = async { while first.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(WARM_UP, all).await;
+        // Whoever is late goes on.
+        first.detach_all();
+    });
+    Ok(runtime)
+}

@@ -1,0 +1,255 @@
+//! Compiles who may be believed: token issuers, their keys, API keys, and the headers that tell a
+//! service who calls.
+
+use super::compile::{Findings, Tools};
+use super::{IdentityHeaders, ListForm};
+use crate::config::identity::{
+    ApiKeyConf, ApiKeysConf, ClaimsConf, IdentityConf, IdentityHeadersConf, JwksConf, JwtConf,
+    JwtKeyConf, ListForm as FormConf,
+};
+use crate::config::{Fault, Spanned};
+use crate::identity::api_key::{ApiKeyRecord, ApiKeys, HASH_PREFIX};
+use crate::identity::claims::{ClaimMap, ClaimPath};
+use crate::identity::fetch::{RemoteKeys, RemoteRules};
+use crate::identity::jwt::{Issuer, IssuerRules};
+use crate::identity::keyset::{KeySet, Material, Origin, StaticKey};
+use crate::identity::provider::{KeySource, Provider};
+use crate::identity::seen::Seen;
+use crate::observe::metrics::IssuerMetrics;
+use http::HeaderName;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Verified tokens that are remembered, in all.
+const SEEN: usize = 16_384;
+
+/// Everything that callers are verified with, by the names that routes use.
+pub struct Identities {
+    /// Token issuers.
+    pub jwt: HashMap<String, Arc<Provider>>,
+    /// API keys and their header.
+    pub api_keys: HashMap<String, (HeaderName, Arc<ApiKeys>)>,
+    /// Tokens verified a moment ago.
+    pub seen: Arc<Seen>,
+    /// The issuers with their metrics.
+    pub providers: Vec<(Arc<Provider>, Arc<IssuerMetrics>)>,
+}
+
+impl Identities {
+    /// Compiles all of them.
+    pub fn compile(conf: &IdentityConf, tools: &Tools<'_>, findings: &mut Findings) -> Self {
+        let IdentityConf {
+            headers: _,
+            jwt,
+            api_keys,
+        } = conf;
+        let mut all = Self {
+            jwt: HashMap::new(),
+            api_keys: HashMap::new(),
+            seen: Arc::new(Seen::new(SEEN)),
+            providers: Vec::new(),
+        };
+        for issuer in jwt {
+            if let Some(provider) = findings.keep(provider(issuer, tools)) {
+                let provider = Arc::new(provider);
+                let metrics = tools.metrics.issuer(&issuer.value.name.value);
+                all.providers.push((provider.clone(), metrics));
+                all.jwt
+                    .insert(issuer.value.name.value.to_string(), provider);
+            }
+        }
+        for keys in api_keys {
+            if let Some(entry) = findings.keep(key_list(keys)) {
+                all.api_keys
+                    .insert(keys.value.name.value.to_string(), entry);
+            }
+        }
+        all
+    }
+}
+
+fn texts<T: ToString>(items: &[Spanned<T>]) -> Vec<String> {
+    items.iter().map(|item| item.value.to_string()).collect()
+}
+
+fn provider(conf: &Spanned<JwtConf>, tools: &Tools<'_>) -> Result<Provider, Fault> {
+    let JwtConf {
+        name,
+        issuer,
+        audiences,
+        algorithms,
+        leeway,
+        jwks,
+        keys,
+        claims,
+    } = &conf.value;
+    let fault = |text: String| Fault::new(&conf.place, text);
+    let rules = IssuerRules {
+        name: name.value.to_string(),
+        issuer: issuer.value.clone(),
+        audiences: texts(audiences),
+        algorithms: algorithms.iter().map(|a| a.value).collect(),
+        leeway: leeway.value.0,
+        claims: claim_map(claims)?,
+    };
+    let issuer = Issuer::new(rules).map_err(fault)?;
+    let source = match (jwks, keys) {
+        (Some(jwks), _) => published(jwks, &issuer, tools)?,
+        (None, keys) => written(conf, keys.as_deref().unwrap_or_default())?,
+    };
+    Provider::new(issuer, source).map_err(fault)
+}
+
+fn claim_map(conf: &ClaimsConf) -> Result<ClaimMap, Fault> {
+    let ClaimsConf {
+        user,
+        scopes,
+        roles,
+        email,
+        tenant,
+        client,
+        tier,
+    } = conf;
+    let path = |text: &Spanned<String>| {
+        let parsed = text.value.parse::<ClaimPath>();
+        parsed.map_err(|e| Fault::new(&text.place, e))
+    };
+    Ok(ClaimMap {
+        user: path(user)?,
+        scopes: scopes.iter().map(path).collect::<Result<_, _>>()?,
+        roles: path(roles)?,
+        email: path(email)?,
+        tenant: path(tenant)?,
+        client: path(client)?,
+        tier: path(tier)?,
+    })
+}
+
+fn published(
+    conf: &Spanned<JwksConf>,
+    issuer: &Issuer,
+    tools: &Tools<'_>,
+) -> Result<KeySource, Fault> {
+    let JwksConf {
+        url,
+        file,
+        refresh,
+        insecure_http,
+    } = &conf.value;
+    if let Some(file) = file {
+        let text = file.value.text.as_bytes();
+        let keys = KeySet::from_jwks(text, Origin::File, issuer.algorithms());
+        let keys = keys.map_err(|e| Fault::new(&file.place, e.to_string()))?;
+        for warning in keys.warnings() {
+            log::warn!("{}: {warning}", file.place.spot());
+        }
+        return Ok(KeySource::Fixed(Arc::new(keys)));
+    }
+    let Some(url) = url else {
+        return Err(Fault::new(&conf.place, "no source of keys"));
+    };
+    let rules = RemoteRules {
+        provider: issuer.name().to_owned(),
+        url: url.value.as_str().to_owned(),
+        refresh: refresh.value.0,
+        insecure_http: insecure_http.value,
+        algorithms: issuer.algorithms(),
+    };
+    let keys = RemoteKeys::new(rules, tools.clock.clone());
+    let keys = keys.map_err(|e| Fault::new(&url.place, e))?;
+    Ok(KeySource::Remote(Arc::new(keys)))
+}
+
+fn written(conf: &Spanned<JwtConf>, keys: &[Spanned<JwtKeyConf>]) -> Result<KeySource, Fault> {
+    let mut all = Vec::with_capacity(keys.len());
+    for key in keys {
+        let JwtKeyConf {
+            kid,
+            alg,
+            secret,
+            secret_base64,
+            public_key,
+        } = &key.value;
+        let secret = secret.as_ref().map(|s| s.value.clone());
+        let decoded = secret_base64.as_ref().map(|s| s.value.0.clone());
+        let pem = public_key.as_ref().map(|p| p.value.0.clone().into_bytes());
+        let material = secret
+            .or(decoded)
+            .map(Material::Secret)
+            .or(pem.map(Material::PublicPem));
+        let missing = || Fault::new(&key.place, "no key");
+        all.push(StaticKey {
+            kid: kid.as_ref().map(|k| k.value.clone()),
+            alg: alg.value,
+            material: material.ok_or_else(missing)?,
+        });
+    }
+    let keys = KeySet::from_static(&all);
+    let keys = keys.map_err(|e| Fault::new(&conf.place, e.to_string()))?;
+    Ok(KeySource::Fixed(Arc::new(keys)))
+}
+
+fn key_list(conf: &Spanned<ApiKeysConf>) -> Result<(HeaderName, Arc<ApiKeys>), Fault> {
+    let ApiKeysConf { name, header, file } = &conf.value;
+    let records = file.value.keys.iter().map(|k| record(&k.value)).collect();
+    let keys = ApiKeys::new(&name.value, records).map_err(|faults| {
+        let first = faults.into_iter().next();
+        let (at, text) = first.unwrap_or((0, "no usable key".to_owned()));
+        let place = file.value.keys.get(at).map_or(&file.place, |k| &k.place);
+        Fault::new(place, text)
+    })?;
+    Ok((header.value.name(), Arc::new(keys)))
+}
+
+fn record(conf: &ApiKeyConf) -> ApiKeyRecord {
+    let ApiKeyConf {
+        id,
+        hash,
+        client,
+        tier,
+        scopes,
+        roles,
+        expires,
+    } = conf;
+    let hex: String = hash.value.0.iter().map(|b| format!("{b:02x}")).collect();
+    ApiKeyRecord {
+        id: id.value.to_string(),
+        hash: format!("{HASH_PREFIX}{hex}"),
+        client: client.value.clone(),
+        tier: tier.as_ref().map(|t| t.value.clone()),
+        scopes: scopes.iter().map(|s| s.value.to_string()).collect(),
+        roles: roles.iter().map(|r| r.value.clone()).collect(),
+        expires_unix_s: expires.as_ref().map(|e| e.value.0),
+    }
+}
+
+/// Compiles the headers that tell a service who calls.
+pub fn headers(conf: &IdentityHeadersConf, keys: &[Spanned<ApiKeysConf>]) -> IdentityHeaders {
+    let IdentityHeadersConf {
+        user,
+        scopes,
+        roles,
+        email,
+        client,
+        scopes_form,
+        roles_form,
+    } = conf;
+    IdentityHeaders {
+        user: user.value.name(),
+        scopes: scopes.value.name(),
+        roles: roles.value.name(),
+        email: email.value.name(),
+        client: client.value.name(),
+        scopes_form: form(scopes_form.value),
+        roles_form: form(roles_form.value),
+        credentials: keys.iter().map(|k| k.value.header.value.name()).collect(),
+    }
+}
+
+fn form(conf: FormConf) -> ListForm {
+    match conf {
+        FormConf::Space => ListForm::Space,
+        FormConf::Comma => ListForm::Comma,
+        FormConf::Json => ListForm::Json,
+    }
+}

@@ -1,0 +1,113 @@
+//! Compiles limits: one table of counts a limit, and an id for each route that counts by itself.
+
+use super::compile::{Findings, Tools};
+use crate::config::limit::{
+    AlgorithmConf, LimitConf, LimitHeadersConf, LimitKey, ResetConf, StoreConf,
+};
+use crate::config::{Fault, Spanned};
+use crate::exchange::{LimitHeaders, Reset};
+use crate::filter::rate_limit::{Counts, RateLimit, Whom};
+use crate::limit::estimate::Estimator;
+use crate::limit::exact::Store;
+use crate::limit::sliding_window::SlidingWindow;
+use crate::observe::metrics::LimiterMetrics;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// The limits of a config, by name.
+pub struct Limits {
+    by_name: HashMap<String, (RateLimit, bool)>,
+    /// The exact ones with their metrics.
+    pub stores: Vec<(Arc<Store>, Arc<LimiterMetrics>)>,
+}
+
+/// Ids that one limit's routes may take.
+const ROUTES: u32 = 1 << 16;
+
+impl Limits {
+    /// Compiles all of them.
+    pub fn compile(
+        conf: &[Spanned<LimitConf>],
+        tools: &Tools<'_>,
+        findings: &mut Findings,
+    ) -> Self {
+        let mut all = Self {
+            by_name: HashMap::new(),
+            stores: Vec::new(),
+        };
+        for (n, limit) in (0u32..).zip(conf) {
+            let Some((limit_made, per_route)) = findings.keep(one(n * ROUTES, &limit.value)) else {
+                continue;
+            };
+            let name = &limit.value.name.value;
+            if let Counts::Exact(store, _) = &limit_made.counts {
+                let metrics = tools.metrics.limiter(name);
+                all.stores.push((store.clone(), metrics));
+            }
+            all.by_name
+                .insert(name.to_string(), (limit_made, per_route));
+        }
+        all
+    }
+
+    /// The limit as one route uses it.
+    pub fn on_route(&self, name: &str, route: usize) -> Option<RateLimit> {
+        let (limit, per_route) = self.by_name.get(name)?;
+        let mut limit = limit.clone();
+        if *per_route {
+            // 0 is the limit itself, for routes that share it.
+            limit.id += u32::try_from(route + 1).unwrap_or(0) % ROUTES;
+        }
+        Some(limit)
+    }
+}
+
+fn one(id: u32, conf: &LimitConf) -> Result<(RateLimit, bool), Fault> {
+    let LimitConf {
+        name: _,
+        key,
+        algorithm,
+        rate,
+        store,
+        max_keys,
+        expected_clients,
+        per_route,
+        headers,
+        reset,
+    } = conf;
+    let fault = |e: crate::limit::Fault| Fault::new(&rate.place, e.to_string());
+    let window_ms = u64::try_from(rate.value.per.as_millis()).unwrap_or(u64::MAX);
+    let rule = match algorithm.value {
+        AlgorithmConf::SlidingWindow => SlidingWindow::new(rate.value.count, window_ms),
+    };
+    let rule = rule.map_err(fault)?;
+    let counts = match store.value {
+        StoreConf::Exact => {
+            Counts::Exact(Arc::new(Store::new(max_keys.value).map_err(fault)?), rule)
+        }
+        StoreConf::Estimate => {
+            let estimator = Estimator::new(rule, expected_clients.value).map_err(fault)?;
+            Counts::Estimate(Arc::new(estimator))
+        }
+    };
+    let limit = RateLimit {
+        id,
+        whom: match key.value {
+            LimitKey::Client => Whom::Client,
+            LimitKey::User => Whom::User,
+            LimitKey::Address => Whom::Address,
+            LimitKey::Route => Whom::Route,
+        },
+        counts,
+        headers: match headers.value {
+            LimitHeadersConf::XRatelimit => LimitHeaders::XRateLimit,
+            LimitHeadersConf::None => LimitHeaders::None,
+        },
+        reset: match reset.value {
+            ResetConf::EpochS => Reset::EpochS,
+            ResetConf::EpochMs => Reset::EpochMs,
+            ResetConf::Delta => Reset::Delta,
+        },
+    };
+    Ok((limit, per_route.value))
+}

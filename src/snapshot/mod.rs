@@ -1,0 +1,214 @@
+//! A whole config, compiled: nothing left to look up, parse or fail on a request. One snapshot is
+//! pinned by a request for as long as it lasts.
+
+pub mod compile;
+pub mod identity;
+pub mod limits;
+pub mod routes;
+pub mod upstreams;
+
+use crate::base::net::Networks;
+use crate::filter::chain::Filter;
+use crate::filter::flood::Flood;
+use crate::identity::provider::Provider;
+use crate::limit::exact::Store;
+use crate::observe::metrics::{IssuerMetrics, LimiterMetrics, RouteMetrics};
+use crate::route::pattern::PathPattern;
+use crate::route::table::Table;
+use crate::upstream::pool::Pool;
+use crate::upstream::split::Split;
+use http::HeaderName;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// A compiled config.
+pub struct Snapshot {
+    /// How refusals are written.
+    pub errors: ErrorShape,
+    /// Peers whose `X-Forwarded-For` counts.
+    pub trusted_proxies: Networks,
+    /// The limit in front of everything.
+    pub flood: Option<Flood>,
+    /// Names that clients may not send, and how the caller is told to services.
+    pub headers: IdentityHeaders,
+    /// Which route a request belongs to.
+    pub table: Table,
+    /// The routes, by the table's ids.
+    pub routes: Vec<Route>,
+    /// Every upstream.
+    pub pools: Vec<Arc<Pool>>,
+    /// Every token issuer.
+    pub providers: Vec<(Arc<Provider>, Arc<IssuerMetrics>)>,
+    /// Every exact limiter.
+    pub stores: Vec<(Arc<Store>, Arc<LimiterMetrics>)>,
+}
+
+/// How a refusal's body is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorShape {
+    /// `application/problem+json` (RFC 9457).
+    Problem,
+    /// `{"error": …, "retryAfter": …, "service": …}`.
+    Plain,
+}
+
+/// How a list is written into a header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListForm {
+    /// Joined by spaces.
+    Space,
+    /// Joined by commas.
+    Comma,
+    /// A JSON array.
+    Json,
+}
+
+/// The headers that tell a service who calls.
+pub struct IdentityHeaders {
+    /// The user.
+    pub user: HeaderName,
+    /// The scopes.
+    pub scopes: HeaderName,
+    /// The roles.
+    pub roles: HeaderName,
+    /// The e-mail address.
+    pub email: HeaderName,
+    /// The client.
+    pub client: HeaderName,
+    /// How scopes are written.
+    pub scopes_form: ListForm,
+    /// How roles are written.
+    pub roles_form: ListForm,
+    /// Headers that carry API keys; never forwarded.
+    pub credentials: Vec<HeaderName>,
+}
+
+impl IdentityHeaders {
+    /// Whether a client may not send this name: it is one of ours in some spelling, or holds an
+    /// underscore, which many services cannot tell from a hyphen.
+    pub fn reserved(&self, name: &HeaderName) -> bool {
+        let name = name.as_str().as_bytes();
+        let ours = [
+            &self.user,
+            &self.scopes,
+            &self.roles,
+            &self.email,
+            &self.client,
+        ];
+        name.contains(&b'_')
+            || ours
+                .iter()
+                .any(|our| same_spelling(our.as_str().as_bytes(), name))
+    }
+}
+
+/// Equal once every separator is the same: services that turn headers into variables see no
+/// difference.
+fn same_spelling(our: &[u8], sent: &[u8]) -> bool {
+    let same = |(a, b): (&u8, &u8)| a == b || (*a == b'-' && !b.is_ascii_alphanumeric());
+    our.len() == sent.len() && our.iter().zip(sent).all(same)
+}
+
+/// One route.
+pub struct Route {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its metrics.
+    pub metrics: Arc<RouteMetrics>,
+    /// The path it matched by.
+    pub pattern: PathPattern,
+    /// Whether the prefix is cut off before the request goes on.
+    pub strip: bool,
+    /// Whether the caller's `Authorization` ends here.
+    pub authenticated: bool,
+    /// What stands between the request and its upstream.
+    pub chain: Box<[Filter]>,
+    /// The most body bytes.
+    pub max_body: u64,
+    /// Instead of the upstream's total, in milliseconds.
+    pub timeout_ms: Option<u64>,
+    /// Where it goes.
+    pub to: Destination,
+}
+
+/// One upstream or a weighted choice.
+pub enum Choice {
+    /// Always the same.
+    One(Arc<Pool>),
+    /// By weight, with the turn it is at.
+    Weighted(Split<Arc<Pool>>, AtomicU64),
+}
+
+impl Choice {
+    /// The upstream for the next request.
+    pub fn pick(&self) -> &Arc<Pool> {
+        match self {
+            Self::One(pool) => pool,
+            Self::Weighted(split, turn) => split.pick(turn.fetch_add(1, Relaxed)),
+        }
+    }
+}
+
+/// Where a route leads.
+pub enum Destination {
+    /// Without a condition.
+    Plain(Choice),
+    /// By the value of a header.
+    Header {
+        /// The header.
+        name: HeaderName,
+        /// By value, as sent.
+        values: HashMap<Box<str>, Choice>,
+        /// For any other value, or none.
+        default: Choice,
+    },
+    /// By tenant; there is no default.
+    Tenant {
+        /// Who says which tenant it is.
+        from: TenantSource,
+        /// By tenant.
+        values: HashMap<Box<str>, Choice>,
+    },
+}
+
+/// Who says which tenant a request is for.
+pub enum TenantSource {
+    /// A header, unverified.
+    Header(HeaderName),
+    /// The verified token.
+    Claim,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_spelling_of_an_identity_header_passes() {
+        let name = |n: &'static str| HeaderName::from_static(n);
+        let headers = IdentityHeaders {
+            user: name("x-user-id"),
+            scopes: name("x-user-scopes"),
+            roles: name("x-user-roles"),
+            email: name("x-user-email"),
+            client: name("x-client-id"),
+            scopes_form: ListForm::Space,
+            roles_form: ListForm::Json,
+            credentials: Vec::new(),
+        };
+        for sent in [
+            "x-user-id",
+            "x_user_id",
+            "x-user_id",
+            "x.user.id",
+            "x_anything",
+            "x-user-roles",
+        ] {
+            assert!(headers.reserved(&name(sent)), "{sent}");
+        }
+        for sent in ["x-user", "x-user-idx", "x-userid", "accept"] {
+            assert!(!headers.reserved(&name(sent)), "{sent}");
+        }
+    }
+}

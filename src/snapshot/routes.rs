@@ -1,0 +1,247 @@
+//! Compiles routes: the table, and what stands between a request and its upstream.
+
+use super::compile::{Findings, Pools};
+use super::identity::Identities;
+use super::limits::Limits;
+use super::{Choice, Destination, Route, TenantSource};
+use crate::config::route::{
+    AuthConf, HeaderChoiceConf, MatchConf, RequiredAuthConf, RouteConf, SplitConf,
+    TenantChoiceConf, TenantSource as TenantConf, ToConf, WeightsConf,
+};
+use crate::config::{Entries, Fault, Place, Spanned};
+use crate::exchange::refusal::Challenge;
+use crate::filter::auth::{Auth, KeyHeader};
+use crate::filter::body_limit::BodyLimit;
+use crate::filter::chain::Filter;
+use crate::observe::metrics::Metrics;
+use crate::route::method::MethodSet;
+use crate::route::pattern::PathPattern;
+use crate::route::table::{Entry, Table};
+use crate::upstream::pool::Pool;
+use crate::upstream::split::Split;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+/// What routes refer to.
+pub struct Parts<'a> {
+    /// Who may be believed.
+    pub identities: &'a Identities,
+    /// Limits.
+    pub limits: &'a Limits,
+    /// Upstreams.
+    pub pools: &'a Pools,
+    /// Where handles come from.
+    pub metrics: &'a Arc<Metrics>,
+}
+
+/// Compiles all routes and the table that finds them.
+pub fn compile(
+    conf: &[Spanned<RouteConf>],
+    parts: &Parts<'_>,
+    findings: &mut Findings,
+) -> (Table, Vec<Route>) {
+    let mut routes = Vec::with_capacity(conf.len());
+    let mut entries = Vec::with_capacity(conf.len());
+    for route in conf {
+        let index = routes.len();
+        if let Some((made, entry)) = findings.keep(one(route, index, parts)) {
+            routes.push(made);
+            entries.push(entry);
+        }
+    }
+    let table = Table::build(entries).map_err(|clashes| {
+        let at = clashes.first().map_or(0, |c| c.b as usize);
+        let place = conf.get(at).map(|r| r.place.clone());
+        let place = place.unwrap_or_else(|| Place::start_of(&"config".into(), "routes"));
+        Fault::new(&place, "clashes with another route")
+    });
+    (findings.keep(table).unwrap_or_default(), routes)
+}
+
+fn one(
+    conf: &Spanned<RouteConf>,
+    index: usize,
+    parts: &Parts<'_>,
+) -> Result<(Route, Entry), Fault> {
+    let strip = conf.value.strips_prefix();
+    let RouteConf {
+        name,
+        matching,
+        strip_prefix: _,
+        auth,
+        limits,
+        max_body,
+        timeout,
+        to,
+    } = &conf.value;
+    let (pattern, entry) = entry(index, matching)?;
+    let mut chain = Vec::new();
+    if let AuthConf::Required(required) = &auth.value {
+        chain.push(Filter::Auth(authentication(required, &auth.place, parts)?));
+    }
+    for limit in limits {
+        let found = parts.limits.on_route(&limit.value, index);
+        let found = found.ok_or_else(|| unknown(&limit.place, "limit", &limit.value));
+        chain.push(Filter::RateLimit(found?));
+    }
+    let max_bytes = max_body.value.0;
+    chain.push(Filter::BodyLimit(BodyLimit { max_bytes }));
+    let route = Route {
+        name: Arc::from(&*name.value),
+        metrics: parts.metrics.route(&name.value),
+        pattern,
+        strip,
+        authenticated: matches!(auth.value, AuthConf::Required(_)),
+        chain: chain.into(),
+        max_body: max_bytes,
+        timeout_ms: timeout.as_ref().map(|t| t.value.as_ms()),
+        to: destination(to, parts)?,
+    };
+    Ok((route, entry))
+}
+
+fn entry(index: usize, conf: &Spanned<MatchConf>) -> Result<(PathPattern, Entry), Fault> {
+    let pattern = conf.value.pattern().cloned();
+    let pattern = pattern.ok_or_else(|| Fault::new(&conf.place, "no path"))?;
+    let MatchConf {
+        hosts,
+        path: _,
+        exact: _,
+        methods,
+    } = &conf.value;
+    let all = methods.iter().map(|m| m.value);
+    let entry = Entry {
+        id: u32::try_from(index).unwrap_or(u32::MAX),
+        hosts: hosts.iter().map(|h| h.value.clone()).collect(),
+        path: pattern.clone(),
+        methods: all.reduce(MethodSet::union),
+    };
+    Ok((pattern, entry))
+}
+
+/// A name that the check of the config let through; that it can happen at all is our fault.
+fn unknown(place: &Place, kind: &str, name: &str) -> Fault {
+    Fault::new(place, format!("no {kind} is called `{name}`"))
+}
+
+fn authentication(
+    conf: &RequiredAuthConf,
+    place: &Place,
+    parts: &Parts<'_>,
+) -> Result<Auth, Fault> {
+    let RequiredAuthConf { any, scopes, roles } = conf;
+    let (mut tokens, mut keys) = (Vec::new(), Vec::new());
+    for name in any {
+        let ids = parts.identities;
+        if let Some(provider) = ids.jwt.get(&name.value) {
+            tokens.push(provider.clone());
+        } else if let Some((header, list)) = ids.api_keys.get(&name.value) {
+            let (header, keys_made) = (header.clone(), list.clone());
+            keys.push(KeyHeader {
+                header,
+                keys: keys_made,
+            });
+        } else {
+            return Err(unknown(&name.place, "identity", &name.value));
+        }
+    }
+    if tokens.is_empty() && keys.is_empty() {
+        return Err(Fault::new(place, "nobody could pass"));
+    }
+    let scopes: Vec<String> = scopes.iter().map(|s| s.value.to_string()).collect();
+    Ok(Auth {
+        challenge: Arc::new(challenge(!tokens.is_empty(), &keys, &scopes)),
+        tokens: tokens.into(),
+        keys: keys.into(),
+        scopes,
+        roles: roles.iter().map(|r| r.value.clone()).collect(),
+        seen: parts.identities.seen.clone(),
+        metrics: parts.metrics.clone(),
+    })
+}
+
+/// RFC 6750 §3 for tokens; keys have no registered scheme, so theirs names the header.
+fn challenge(tokens: bool, keys: &[KeyHeader], scopes: &[String]) -> Challenge {
+    let scopes = scopes.join(" ");
+    let key = keys
+        .iter()
+        .map(|k| format!("ApiKey realm=\"tollgate\", header=\"{}\"", k.header));
+    let key: Vec<String> = key.collect();
+    let with = |bearer: &str| {
+        let bearer = tokens.then(|| format!("Bearer realm=\"tollgate\"{bearer}"));
+        bearer
+            .into_iter()
+            .chain(key.clone())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let scope = match scopes.as_str() {
+        "" => String::new(),
+        scopes => format!(", scope=\"{scopes}\""),
+    };
+    Challenge {
+        missing: with(""),
+        invalid: with(", error=\"invalid_token\""),
+        insufficient: with(&format!(", error=\"insufficient_scope\"{scope}")),
+        scopes,
+    }
+}
+
+fn destination(conf: &ToConf, parts: &Parts<'_>) -> Result<Destination, Fault> {
+    Ok(match conf {
+        ToConf::Split(split) => Destination::Plain(choice(split, parts)?),
+        ToConf::Header(HeaderChoiceConf {
+            header,
+            values,
+            default,
+        }) => Destination::Header {
+            name: header.value.name(),
+            values: by_value(values, parts)?,
+            default: choice(default, parts)?,
+        },
+        ToConf::Tenant(TenantChoiceConf { tenant, values }) => Destination::Tenant {
+            from: match &tenant.value {
+                TenantConf::Header(header) => TenantSource::Header(header.name()),
+                TenantConf::Claim => TenantSource::Claim,
+            },
+            values: by_value(values, parts)?,
+        },
+    })
+}
+
+fn by_value(
+    values: &Entries<SplitConf>,
+    parts: &Parts<'_>,
+) -> Result<HashMap<Box<str>, Choice>, Fault> {
+    let entries = values.0.iter();
+    entries
+        .map(|(value, split)| Ok((value.value.clone().into(), choice(split, parts)?)))
+        .collect()
+}
+
+fn choice(conf: &SplitConf, parts: &Parts<'_>) -> Result<Choice, Fault> {
+    let pool = |name: &Spanned<String>| -> Result<Arc<Pool>, Fault> {
+        let found = parts.pools.get(&name.value).cloned();
+        found.ok_or_else(|| unknown(&name.place, "upstream", &name.value))
+    };
+    match conf {
+        SplitConf::One(name) => Ok(Choice::One(pool(name)?)),
+        SplitConf::Weights(WeightsConf { weights }) => {
+            let items = weights.0.iter();
+            let items: Result<Vec<_>, Fault> = items
+                .map(|(name, weight)| Ok((pool(name)?, weight.value)))
+                .collect();
+            let place = weights.0.first().map(|(name, _)| &name.place);
+            match (Split::new(&items?), place) {
+                (Some(split), _) => Ok(Choice::Weighted(split, AtomicU64::new(0))),
+                (None, Some(place)) => Err(Fault::new(place, "every weight is 0")),
+                (None, None) => Err(unknown(
+                    &Place::start_of(&"config".into(), "routes"),
+                    "upstream",
+                    "",
+                )),
+            }
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! Upstreams: which services there are, which of their targets are usable, and which one is next.
+
+pub mod balance;
+pub mod discovery;
+pub mod health;
+pub mod peer;
+pub mod pool;
+pub mod split;

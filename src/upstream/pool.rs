@@ -1,0 +1,232 @@
+//! A pool: the targets of one upstream, their health and load, and the choice between them.
+
+use super::balance::{self, Schedule, Tried};
+use super::health::{Health, Probe};
+use super::peer;
+use crate::breaker::Breaker;
+use crate::observe::metrics::UpstreamMetrics;
+use arc_swap::ArcSwap;
+use pingora::upstreams::peer::HttpPeer;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// How a target is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Balance {
+    /// Smooth weighted round robin.
+    RoundRobin,
+    /// The less loaded of two drawn at random, by requests in flight over weight.
+    LeastLoaded,
+}
+
+/// The time limits of an upstream; none is ever absent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For a connection to be made.
+    pub connect: Duration,
+    /// Between two reads of an answer.
+    pub read: Duration,
+    /// From the request's arrival to the last byte of its answer.
+    pub total: Duration,
+    /// For an unused connection to be kept; below the service's own keep-alive.
+    pub idle: Duration,
+}
+
+/// A target as the config has it: an address or a name with a port, and a weight.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetSpec {
+    /// `192.0.2.1:80`, `[2001:db8::1]:80` or `users.internal:80`.
+    pub address: Arc<str>,
+    /// Its share in the pool, 1..=1000.
+    pub weight: u32,
+}
+
+/// What a pool is made from.
+#[derive(Debug)]
+pub struct Spec {
+    /// The upstream's name.
+    pub name: Arc<str>,
+    /// Its targets.
+    pub targets: Vec<TargetSpec>,
+    /// How one is chosen.
+    pub balance: Balance,
+    /// Its time limits.
+    pub timeouts: Timeouts,
+    /// Further attempts after the first.
+    pub retries: u32,
+    /// The active health check, if any.
+    pub probe: Option<Probe>,
+    /// How often names are resolved again.
+    pub dns_refresh: Duration,
+}
+
+/// One address that requests can be sent to.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// The resolved address.
+    pub address: SocketAddr,
+    /// The target it comes from, as written.
+    pub target: Arc<str>,
+    /// Its share in the pool.
+    pub weight: u32,
+    /// What the health checks say.
+    pub health: Health,
+    in_flight: AtomicU32,
+    peer: HttpPeer,
+}
+
+impl Endpoint {
+    /// Requests it is serving now.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Relaxed)
+    }
+}
+
+/// The endpoints of a moment, with the order in which they are used.
+#[derive(Debug)]
+pub struct Endpoints {
+    /// All of them, usable or not.
+    pub list: Box<[Arc<Endpoint>]>,
+    weights: Box<[u32]>,
+    usable: Box<[usize]>,
+    schedule: Schedule,
+}
+
+impl Endpoints {
+    fn new(list: Vec<Arc<Endpoint>>) -> Self {
+        let weights: Vec<u32> = list.iter().map(|e| e.weight).collect();
+        let usable: Vec<bool> = list.iter().map(|e| e.health.usable()).collect();
+        Self {
+            schedule: Schedule::new(&weights, &usable),
+            usable: balance::usable_targets(&weights, &usable).into(),
+            weights: weights.into(),
+            list: list.into(),
+        }
+    }
+
+    /// How many may be chosen.
+    pub fn usable(&self) -> usize {
+        self.usable.len()
+    }
+}
+
+/// The targets of one upstream and all that is known of them.
+#[derive(Debug)]
+pub struct Pool {
+    /// What it was made from.
+    pub spec: Spec,
+    /// Its circuit breaker, unless written off.
+    pub breaker: Option<Arc<Breaker>>,
+    /// Its metrics.
+    pub metrics: Arc<UpstreamMetrics>,
+    endpoints: ArcSwap<Endpoints>,
+    turn: AtomicU64,
+}
+
+/// A chosen endpoint; counts as one request in flight until dropped.
+#[derive(Debug)]
+pub struct Chosen {
+    /// Where to send the request.
+    pub endpoint: Arc<Endpoint>,
+    /// Its place in the list, for [`Tried`].
+    pub index: usize,
+}
+
+impl Chosen {
+    fn new(endpoint: &Arc<Endpoint>, index: usize) -> Self {
+        endpoint.in_flight.fetch_add(1, Relaxed);
+        Self {
+            endpoint: endpoint.clone(),
+            index,
+        }
+    }
+
+    /// How to reach it, with what is left of the request's time.
+    pub fn peer(&self, timeouts: &Timeouts, left: Duration) -> Box<HttpPeer> {
+        Box::new(peer::within(&self.endpoint.peer, timeouts, left))
+    }
+}
+
+impl Drop for Chosen {
+    fn drop(&mut self) {
+        self.endpoint.in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Pool {
+    /// A pool whose names are not resolved yet; [`super::discovery::resolve`] fills it.
+    pub fn new(spec: Spec, breaker: Option<Arc<Breaker>>, metrics: Arc<UpstreamMetrics>) -> Self {
+        let pool = Self {
+            spec,
+            breaker,
+            metrics,
+            endpoints: ArcSwap::from_pointee(Endpoints::new(Vec::new())),
+            turn: AtomicU64::new(0),
+        };
+        let literal = |t: &TargetSpec| t.address.parse().ok().map(|a| (t.clone(), a));
+        pool.set(pool.spec.targets.iter().filter_map(literal).collect());
+        pool
+    }
+
+    /// The endpoints of this moment.
+    pub fn endpoints(&self) -> arc_swap::Guard<Arc<Endpoints>> {
+        self.endpoints.load()
+    }
+
+    /// Replaces the addresses; an address that stays keeps its health and its count.
+    pub fn set(&self, addresses: Vec<(TargetSpec, SocketAddr)>) {
+        let old = self.endpoints.load();
+        let same = |target: &TargetSpec, address: &SocketAddr| {
+            let known = old.list.iter().find(|e| {
+                e.address == *address && e.target == target.address && e.weight == target.weight
+            });
+            known.cloned()
+        };
+        let list = addresses.iter().map(|(target, address)| {
+            same(target, address).unwrap_or_else(|| {
+                Arc::new(Endpoint {
+                    address: *address,
+                    target: target.address.clone(),
+                    weight: target.weight,
+                    health: Health::new(),
+                    in_flight: AtomicU32::new(0),
+                    peer: peer::template(*address, &self.spec),
+                })
+            })
+        });
+        self.put(list.collect());
+    }
+
+    /// Plans anew after a change of health.
+    pub fn refresh(&self) {
+        self.put(self.endpoints.load().list.to_vec());
+    }
+
+    fn put(&self, list: Vec<Arc<Endpoint>>) {
+        let endpoints = Endpoints::new(list);
+        self.metrics
+            .targets(endpoints.list.len(), endpoints.usable());
+        self.endpoints.store(Arc::new(endpoints));
+    }
+
+    /// The next endpoint that was not tried yet; `None` if there is none left.
+    pub fn choose(&self, tried: &Tried) -> Option<Chosen> {
+        let now = self.endpoints.load();
+        let turn = self.turn.fetch_add(1, Relaxed);
+        let index = match self.spec.balance {
+            Balance::RoundRobin => now.schedule.pick_excluding(turn, tried),
+            Balance::LeastLoaded => {
+                let load = |at: usize| now.list[at].in_flight();
+                let random = balance::splitmix64(turn);
+                if tried.is_empty() {
+                    balance::p2c(load, &now.weights, &now.usable, random)
+                } else {
+                    balance::least_loaded(load, &now.weights, &now.usable, tried, random)
+                }
+            }
+        }?;
+        Some(Chosen::new(&now.list[index], index))
+    }
+}
