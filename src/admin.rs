@@ -103,7 +103,7 @@ fn status(shared: &Shared) -> Answer {
     let issuers: Vec<Value> = snapshot
         .providers
         .iter()
-        .map(|(provider, _)| match provider.source() {
+        .map(|provider| match provider.source() {
             KeySource::Fixed(keys) => {
                 json!({ "name": provider.issuer().name(), "keys": keys.count() })
             }

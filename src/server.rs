@@ -107,7 +107,7 @@ impl Server {
             ready: AtomicBool::new(false),
         });
         // Bound before anything is started: a port that is taken must leave nothing behind.
-        let sockets = bind(conf)?;
+        let sockets = bind(conf, &shared.metrics)?;
         let admin_socket = conf.admin.as_ref().map(bind_admin).transpose()?;
         let (stop, stopping) = watch::channel(false);
         let background = background(&shared.snapshot.load_full(), &shared, &stopping)?;
@@ -148,7 +148,8 @@ impl Server {
         let Some(AdminConf { address, token }) = &conf.admin else {
             return Ok(());
         };
-        let listener = Arc::new(Listener::new("admin", None, 60_000, 10_000));
+        let metrics = self.shared.metrics.listener("admin");
+        let listener = Arc::new(Listener::new("admin", metrics, None, 60_000, 10_000));
         let app = Arc::new(Admin {
             shared: self.shared.clone(),
             token: token.as_ref().map(|t| t.value.clone()),
@@ -268,11 +269,12 @@ fn refuser(shared: &Arc<Shared>) -> Refuse {
 
 type Bound = (Socket, Arc<Listener>, Limits);
 
-fn bind(conf: &FileConf) -> Result<Vec<Bound>, StartFault> {
-    conf.listeners.iter().map(bind_one).collect()
+fn bind(conf: &FileConf, metrics: &Metrics) -> Result<Vec<Bound>, StartFault> {
+    let each = conf.listeners.iter();
+    each.map(|listener| bind_one(listener, metrics)).collect()
 }
 
-fn bind_one(conf: &Spanned<ListenerConf>) -> Result<Bound, StartFault> {
+fn bind_one(conf: &Spanned<ListenerConf>, metrics: &Metrics) -> Result<Bound, StartFault> {
     let ListenerConf {
         name,
         address,
@@ -296,7 +298,8 @@ fn bind_one(conf: &Spanned<ListenerConf>) -> Result<Bound, StartFault> {
             metrics: metrics.value,
         });
     let (idle, header) = (idle_timeout.value.as_ms(), header_timeout.value.as_ms());
-    let listener = Listener::new(&name.value, probes, idle, header);
+    let metrics = metrics.listener(&name.value);
+    let listener = Listener::new(&name.value, metrics, probes, idle, header);
     let bytes = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
     let limits = Limits {
         bytes: bytes(max_header_bytes.value.0),
@@ -364,7 +367,7 @@ fn background(
             runtime.handle(),
         );
     }
-    for (provider, _) in &snapshot.providers {
+    for provider in &snapshot.providers {
         if let KeySource::Remote(keys) = provider.source() {
             runtime.spawn(keys.clone().run(stopping.clone()));
             let keys = keys.clone();

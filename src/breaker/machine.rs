@@ -1,6 +1,7 @@
 //! The breaker's states as plain values: a time goes in, an answer and perhaps a change of state come out.
 
 use std::fmt;
+use std::num::NonZeroU64;
 
 /// Where a circuit stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +93,7 @@ impl fmt::Display for Transition {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket {
     generation: u64,
-    probe: Option<u64>,
+    probe: Option<NonZeroU64>,
 }
 
 impl Ticket {
@@ -117,7 +118,7 @@ impl Ticket {
 
 #[derive(Debug)]
 struct Probe {
-    id: u64,
+    id: NonZeroU64,
     deadline_ms: u64,
 }
 
@@ -133,7 +134,7 @@ pub struct Machine {
     /// While half-open: probes whose outcome is awaited, and how many have succeeded.
     in_flight: Vec<Probe>,
     successes: u32,
-    next_id: u64,
+    next_id: NonZeroU64,
 }
 
 impl Machine {
@@ -148,7 +149,7 @@ impl Machine {
             until_ms: 0,
             in_flight: Vec::new(),
             successes: 0,
-            next_id: 0,
+            next_id: NonZeroU64::MIN,
         }
     }
 
@@ -215,7 +216,7 @@ impl Machine {
             return Err(wait(first.map_or(1, |ms| ms - now_ms).min(1000)));
         }
         let id = self.next_id;
-        self.next_id += 1;
+        self.next_id = id.saturating_add(1);
         self.in_flight.push(Probe {
             id,
             deadline_ms: now_ms.saturating_add(self.open_for_ms),

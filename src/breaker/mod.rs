@@ -88,7 +88,7 @@ impl Breaker {
         let (generation, state) = unpack(self.word.load(Acquire));
         if state == State::Closed {
             let ticket = Ticket::counted(generation);
-            return Ok(Permit::new(Arc::clone(self), ticket, None));
+            return Ok(Permit::new(Arc::clone(self), ticket, false));
         }
         let wait_ms = self.until_ms.load(Acquire).saturating_sub(now.steady_ms);
         if state == State::Open && wait_ms > 0 {
@@ -96,11 +96,12 @@ impl Breaker {
                 retry_after_ms: wait_ms,
             });
         }
-        let (ticket, transition) = self.change(|machine| {
+        let (ticket, half_opened) = self.change(|machine| {
             let (answer, transition) = machine.permit(now.steady_ms);
-            (answer.map(|ticket| (ticket, transition)), transition)
+            let half_opened = transition.is_some();
+            (answer.map(|ticket| (ticket, half_opened)), transition)
         })?;
-        Ok(Permit::new(Arc::clone(self), ticket, transition))
+        Ok(Permit::new(Arc::clone(self), ticket, half_opened))
     }
 
     /// The state, for a metric. Open stays so until a request asks after `open_for`.

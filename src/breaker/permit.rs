@@ -12,27 +12,23 @@ use std::sync::Arc;
 pub struct Permit {
     breaker: Arc<Breaker>,
     ticket: Ticket,
-    transition: Option<Transition>,
+    half_opened: bool,
     settled: bool,
 }
 
 impl Permit {
-    pub(super) fn new(
-        breaker: Arc<Breaker>,
-        ticket: Ticket,
-        transition: Option<Transition>,
-    ) -> Self {
+    pub(super) fn new(breaker: Arc<Breaker>, ticket: Ticket, half_opened: bool) -> Self {
         Self {
             breaker,
             ticket,
-            transition,
+            half_opened,
             settled: false,
         }
     }
 
     /// [`Transition::HalfOpened`] if asking for this permit made the circuit half-open.
     pub fn transition(&self) -> Option<Transition> {
-        self.transition
+        self.half_opened.then_some(Transition::HalfOpened)
     }
 
     /// Whether this request probes a half-open circuit.

@@ -120,40 +120,43 @@ fn parts(word: u64) -> (u64, u32, u32) {
 }
 
 fn add(word: u64, label: u64, failed: bool) -> u64 {
-    let (mut total, mut failures) = match parts(word) {
-        (other, total, failures) if other == label => (u64::from(total), u64::from(failures)),
-        _ => (0, 0),
-    };
-    if total == COUNT_MASK {
-        (total, failures) = (total / 2, failures / 2);
+    let one = 1 << COUNT_BITS | u64::from(failed);
+    let (other, total, failures) = parts(word);
+    if other != label {
+        label << LABEL_SHIFT | one
+    } else if u64::from(total) < COUNT_MASK {
+        word + one
+    } else {
+        let (total, failures) = (u64::from(total / 2), u64::from(failures / 2));
+        (label << LABEL_SHIFT | total << COUNT_BITS | failures) + one
     }
-    label << LABEL_SHIFT | (total + 1) << COUNT_BITS | (failures + u64::from(failed))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn counts(total: u32, failures: u32) -> Option<Counts> {
-        Some(Counts { total, failures })
+    fn counts(total: u32, failures: u32) -> Counts {
+        Counts { total, failures }
     }
 
     #[test]
     fn rolls_by_tenths() {
         let window = Window::new(10_000);
-        assert_eq!(window.record(0, 500, true), counts(1, 1));
-        assert_eq!(window.record(0, 999, false), counts(2, 1));
-        assert_eq!(window.record(0, 9_999, false), counts(3, 1));
-        assert_eq!(window.record(0, 10_000, false), counts(2, 0));
-        assert_eq!(window.record(0, 19_999, false), None, "no failure is left");
-        assert_eq!(window.record(0, 500_000, true), counts(1, 1));
+        assert_eq!(window.record(0, 500, true), Some(counts(1, 1)));
+        assert_eq!(window.record(0, 999, false), Some(counts(2, 1)));
+        assert_eq!(window.record(0, 9_999, false), Some(counts(3, 1)));
+        assert_eq!(window.record(0, 9_999, true), Some(counts(4, 2)));
+        assert_eq!(window.record(0, 10_000, false), Some(counts(3, 1)));
+        assert_eq!(window.record(0, 19_000, false), None, "no failure is left");
+        assert_eq!(window.record(0, 500_000, true), Some(counts(1, 1)));
     }
 
     #[test]
     fn a_new_generation_starts_empty() {
         let window = Window::new(10_000);
         window.record(3, 500, true);
-        assert_eq!(window.record(4, 600, false), counts(1, 0));
+        assert_eq!(window.record(4, 600, false), Some(counts(1, 0)));
         assert_eq!(window.run(4, true), 1);
         assert_eq!(window.run(4, true), 2);
         assert_eq!(window.run(4, false), 0);
@@ -179,7 +182,11 @@ mod tests {
         let window = Window::new(10_000);
         for hours in 0..100 {
             let now = hours * 3_600_000;
-            assert_eq!(window.record(0, now, true), counts(1, 1), "after {hours} h");
+            assert_eq!(
+                window.record(0, now, true),
+                Some(counts(1, 1)),
+                "after {hours} h"
+            );
         }
     }
 
@@ -195,6 +202,6 @@ mod tests {
                 });
             }
         });
-        assert_eq!(window.record(0, 9_999, false), counts(40_001, 20_000));
+        assert_eq!(window.record(0, 9_999, false), Some(counts(40_001, 20_000)));
     }
 }

@@ -8,7 +8,7 @@ use std::ops::Deref;
 use std::rc::Rc;
 
 use super::decoder::Decoder;
-use super::error::Place;
+use super::error::{Key, Place};
 use super::yaml::{Content, Node};
 
 /// A value of the config and where it stands. Equal to another of the same value, wherever it
@@ -214,7 +214,7 @@ impl<T: Decode> Decode for Vec<T> {
 
 impl<T: Decode> Decode for Entries<T> {
     fn decode(node: &Node, d: &mut Decoder) -> Option<Self> {
-        let entries = d.entries(node, "a mapping such as `{ a: …, b: … }`")?;
+        let entries = d.entries(node, "a mapping such as `{ a: …, b: … }`", Key::item)?;
         let mut all = Vec::with_capacity(entries.len());
         for entry in entries {
             let key = d.key().item(&entry.key);

@@ -132,8 +132,13 @@ impl<'a> Decoder<'a> {
         expanded.map_err(|e| self.fault(node, e)).ok()
     }
 
-    /// The entries of a mapping, each key once.
-    pub fn entries<'n>(&mut self, node: &'n Node, want: &str) -> Option<Vec<&'n Entry>> {
+    /// The entries of a mapping, each key once; `named` makes the dotted name of one.
+    pub fn entries<'n>(
+        &mut self,
+        node: &'n Node,
+        want: &str,
+        named: fn(&Key, &str) -> Key,
+    ) -> Option<Vec<&'n Entry>> {
         let Some(entries) = node.entries() else {
             self.wrong_form(node, want);
             return None;
@@ -141,7 +146,7 @@ impl<'a> Decoder<'a> {
         let mut first = HashMap::new();
         let mut unique = Vec::with_capacity(entries.len());
         for entry in entries {
-            let place = self.spot(entry.line, entry.column, self.key.field(&entry.key));
+            let place = self.spot(entry.line, entry.column, named(&self.key, &entry.key));
             match first.get(entry.key.as_str()) {
                 None => {
                     first.insert(entry.key.as_str(), place);

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::decode::Decode;
 use super::decoder::Decoder;
-use super::error::{Fault, message};
+use super::error::{Fault, Key, message};
 use super::spelling::{choice, hint};
 use super::yaml::{Content, Entry, Node};
 
@@ -111,7 +111,7 @@ impl<'n> Fields<'n> {
             values.push((rule.key, node));
         } else {
             let want = format!("a mapping with {}", choice(known.clone()));
-            for entry in d.entries(node, &want)? {
+            for entry in d.entries(node, &want, Key::field)? {
                 if !known.clone().any(|key| key == entry.key) {
                     unknown(entry, known.clone(), d);
                 }

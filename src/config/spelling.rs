@@ -23,7 +23,8 @@ pub(super) fn nearest<'a>(
         let w = plain(w);
         wanted.len() >= 3 && (w.starts_with(&wanted) || (w.len() >= 3 && wanted.starts_with(&w)))
     };
-    near.map(|(_, w)| w).or_else(|| known.clone().find(begun))
+    near.map(|(_, w)| w)
+        .or_else(|| known.into_iter().find(begun))
 }
 
 /// `, did you mean `x`?` or nothing, to stand behind what is wrong.

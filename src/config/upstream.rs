@@ -163,14 +163,14 @@ pub enum CircuitBreakerConf {
     /// `circuit_breaker: off`.
     Off,
     /// Settings, or their defaults.
-    On(BreakerConf),
+    On(Box<BreakerConf>),
 }
 
 impl Decode for CircuitBreakerConf {
     fn decode(node: &Node, d: &mut Decoder) -> Option<Self> {
         match &node.content {
             Content::Text { text, .. } if text == "off" => Some(Self::Off),
-            Content::Map(_) => BreakerConf::decode(node, d).map(Self::On),
+            Content::Map(_) => BreakerConf::decode(node, d).map(|b| Self::On(Box::new(b))),
             _ => {
                 d.wrong_form(node, "`off`, or settings such as `{ failure_ratio: 50% }`");
                 None

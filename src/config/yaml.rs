@@ -386,7 +386,8 @@ mod tests {
         let mut laughs = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         for i in 1..9 {
             let item = format!("*a{} ", i - 1);
-            laughs += &format!("a{i}: &a{i} [{}]\n", [item.as_str(); 10].join(","));
+            let items = [item.as_str(); 10].join(",");
+            laughs = format!("{laughs}a{i}: &a{i} [{items}]\n");
         }
         assert!(tree(&laughs).unwrap_err().contains("unfolds to too much"));
         assert!(tree(&"[".repeat(40)).unwrap_err().contains("too deeply"));

@@ -2,6 +2,7 @@
 
 use crate::base::clock::Now;
 use crate::base::net::Networks;
+use crate::observe::metrics::{InFlight, ListenerMetrics};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,6 +19,7 @@ pub struct Listener {
     pub idle_ms: u64,
     /// Milliseconds from the first byte of a request header to its last.
     pub header_ms: u64,
+    metrics: Arc<ListenerMetrics>,
     stopping: AtomicBool,
     active: AtomicUsize,
 }
@@ -33,9 +35,16 @@ pub struct Probes {
 
 impl Listener {
     /// A listener without connections.
-    pub fn new(name: &str, probes: Option<Probes>, idle_ms: u64, header_ms: u64) -> Self {
+    pub fn new(
+        name: &str,
+        metrics: Arc<ListenerMetrics>,
+        probes: Option<Probes>,
+        idle_ms: u64,
+        header_ms: u64,
+    ) -> Self {
         Self {
             name: name.into(),
+            metrics,
             probes,
             idle_ms,
             header_ms,
@@ -52,6 +61,11 @@ impl Listener {
     /// Whether the listener is draining.
     pub fn stopping(&self) -> bool {
         self.stopping.load(Acquire)
+    }
+
+    /// Counts a request refused while its header was read.
+    pub fn refused(&self) {
+        self.metrics.refused();
     }
 
     /// Connections open now.
@@ -90,6 +104,8 @@ pub struct Connection {
     phase: AtomicU8,
     fired: AtomicU8,
     waker: Mutex<Option<Waker>>,
+    /// Counts it as open.
+    _open: InFlight,
 }
 
 impl Connection {
@@ -97,13 +113,14 @@ impl Connection {
     pub fn new(listener: Arc<Listener>, peer: SocketAddr) -> Self {
         listener.active.fetch_add(1, Relaxed);
         Self {
-            listener,
             peer,
             slot: AtomicU32::new(0),
             due_ms: AtomicU64::new(u64::MAX),
             phase: AtomicU8::new(Phase::Idle as u8),
             fired: AtomicU8::new(NOT_FIRED),
             waker: Mutex::new(None),
+            _open: listener.metrics.accepted(),
+            listener,
         }
     }
 
@@ -169,7 +186,8 @@ mod tests {
     use super::*;
 
     fn connection() -> Connection {
-        let listener = Arc::new(Listener::new("public", None, 60_000, 10_000));
+        let metrics = crate::observe::metrics::Metrics::new("0", 0).listener("public");
+        let listener = Arc::new(Listener::new("public", metrics, None, 60_000, 10_000));
         Connection::new(listener, ([127, 0, 0, 1], 5000).into())
     }
 

@@ -99,7 +99,8 @@ mod tests {
     use std::sync::Arc;
 
     fn conn() -> Connection {
-        let listener = Arc::new(Listener::new("public", None, 60_000, 10_000));
+        let metrics = crate::observe::metrics::Metrics::new("0", 0).listener("public");
+        let listener = Arc::new(Listener::new("public", metrics, None, 60_000, 10_000));
         Connection::new(listener, ([127, 0, 0, 1], 5000).into())
     }
 

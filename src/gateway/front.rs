@@ -30,7 +30,7 @@ pub fn refuse(
     let answer = fail::answer(&refusal, &exchange, shape);
     exchange.refusal = Some(refusal);
     exchange.bytes_out = answer.body.len() as u64;
-    shared.metrics.listener(&conn.listener.name).refused();
+    conn.listener.refused();
     let sent = Sent {
         status: answer.status,
         bytes_in: 0,

@@ -9,11 +9,12 @@ use super::alg::Algs;
 use super::desk::{Ask, Desk};
 use super::keyset::{KeySet, KeySetFault, MAX_SET_BYTES, Origin};
 use crate::base::clock::Clock;
+use crate::observe::metrics::IssuerMetrics;
 use arc_swap::{ArcSwapOption, Guard};
 use reqwest::header::{ACCEPT, CACHE_CONTROL, HeaderMap};
 use reqwest::{Client, Url, redirect};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use thiserror::Error;
@@ -70,6 +71,8 @@ pub struct RemoteKeys {
     asked: Notify,
     /// Counts the fetches that are over.
     rounds: watch::Sender<u64>,
+    /// Where fetches are counted for operators.
+    metrics: OnceLock<Arc<IssuerMetrics>>,
 }
 
 #[derive(Debug, Error)]
@@ -126,7 +129,13 @@ impl RemoteKeys {
             desk: Desk::new(),
             asked: Notify::new(),
             rounds: watch::Sender::new(0),
+            metrics: OnceLock::new(),
         })
+    }
+
+    /// Counts fetches in these metrics from now on. Only the first call counts.
+    pub fn count_in(&self, metrics: Arc<IssuerMetrics>) {
+        let _ = self.metrics.set(metrics);
     }
 
     /// The newest usable key set; none before the first fetch that worked.
@@ -244,10 +253,16 @@ impl RemoteKeys {
             Ok((set, max_age)) => {
                 self.adopt(set);
                 self.fetches_ok.fetch_add(1, Relaxed);
+                if let Some(metrics) = self.metrics.get() {
+                    metrics.fetched(self.status().keys, self.clock.now().unix_s());
+                }
                 next_refresh(self.refresh, max_age)
             }
             Err(fault) => {
                 self.fetches_failed.fetch_add(1, Relaxed);
+                if let Some(metrics) = self.metrics.get() {
+                    metrics.fetch_failed();
+                }
                 let wait = back_off(failures).min(self.refresh);
                 let kept = match self.status() {
                     FetchStatus {

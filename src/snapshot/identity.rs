@@ -15,7 +15,6 @@ use crate::identity::jwt::{Issuer, IssuerRules};
 use crate::identity::keyset::{KeySet, Material, Origin, StaticKey};
 use crate::identity::provider::{KeySource, Provider};
 use crate::identity::seen::Seen;
-use crate::observe::metrics::IssuerMetrics;
 use http::HeaderName;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,8 +30,8 @@ pub struct Identities {
     pub api_keys: HashMap<String, (HeaderName, Arc<ApiKeys>)>,
     /// Tokens verified a moment ago.
     pub seen: Arc<Seen>,
-    /// The issuers with their metrics.
-    pub providers: Vec<(Arc<Provider>, Arc<IssuerMetrics>)>,
+    /// The issuers, in the order of the config.
+    pub providers: Vec<Arc<Provider>>,
 }
 
 impl Identities {
@@ -53,7 +52,10 @@ impl Identities {
             if let Some(provider) = findings.keep(provider(issuer, tools)) {
                 let provider = Arc::new(provider);
                 let metrics = tools.metrics.issuer(&issuer.value.name.value);
-                all.providers.push((provider.clone(), metrics));
+                if let KeySource::Remote(keys) = provider.source() {
+                    keys.count_in(metrics.clone());
+                }
+                all.providers.push(provider.clone());
                 all.jwt
                     .insert(issuer.value.name.value.to_string(), provider);
             }

@@ -12,7 +12,7 @@ use crate::filter::chain::Filter;
 use crate::filter::flood::Flood;
 use crate::identity::provider::Provider;
 use crate::limit::exact::Store;
-use crate::observe::metrics::{IssuerMetrics, LimiterMetrics, RouteMetrics};
+use crate::observe::metrics::{LimiterMetrics, RouteMetrics};
 use crate::route::pattern::PathPattern;
 use crate::route::table::Table;
 use crate::upstream::pool::Pool;
@@ -39,7 +39,7 @@ pub struct Snapshot {
     /// Every upstream.
     pub pools: Vec<Arc<Pool>>,
     /// Every token issuer.
-    pub providers: Vec<(Arc<Provider>, Arc<IssuerMetrics>)>,
+    pub providers: Vec<Arc<Provider>>,
     /// Every exact limiter.
     pub stores: Vec<(Arc<Store>, Arc<LimiterMetrics>)>,
 }

@@ -27,21 +27,32 @@ pub enum Ports {
     Free,
 }
 
-/// Everybody who has an address.
+/// Everybody who has an address; [`PLACES`] says more of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "PLACES says what each is")]
 pub enum Place {
+    /// Where clients come in.
     Gateway,
+    /// The operator's port.
     Admin,
+    /// The token issuer.
     Issuer,
+    /// Users v1, one instance.
     Users1a,
+    /// Users v1, another.
     Users1b,
+    /// Users v2.
     Users2,
+    /// Users v2, newer still.
     Canary,
+    /// Orders.
     Orders,
+    /// Products.
     Products,
+    /// Payments.
     Payments,
+    /// A tenant's service.
     Acme,
+    /// Another tenant's.
     Globex,
 }
 
