@@ -101,6 +101,7 @@ fn settle(conf: &mut FileConf) {
         listener.value.settle();
     }
     for upstream in &mut conf.upstreams {
+        upstream.value.timeouts.settle();
         if let Some(health) = &mut upstream.value.health_check {
             health.value.settle();
         }

@@ -148,6 +148,17 @@ conf! {
     }
 }
 
+impl TimeoutsConf {
+    /// Fits what was left out to what was written: no step outlasts the whole.
+    pub(super) fn settle(&mut self) {
+        for step in [&mut self.connect, &mut self.read] {
+            if !step.is_written() {
+                step.value = step.value.min(self.total.value);
+            }
+        }
+    }
+}
+
 impl HealthCheckConf {
     /// Fits what was left out to what was written.
     pub(super) fn settle(&mut self) {

@@ -121,16 +121,16 @@ pub struct Times {
 }
 
 impl Exchange {
-    /// A request that just came in.
-    pub fn new(conn: Arc<Connection>, now: Now) -> Self {
+    /// A request that just came in, under its id and in its trace.
+    pub fn new(conn: Arc<Connection>, now: Now, request_id: String, trace: TraceContext) -> Self {
         let client = crate::base::net::canonical(conn.peer.ip());
         Self {
             conn,
             started: now,
             client,
             trusted_peer: false,
-            request_id: String::new(),
-            trace: TraceContext::continue_or_start(None),
+            request_id,
+            trace,
             method: Method::GET,
             host: String::new(),
             path: String::new(),

@@ -7,8 +7,13 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 /// The reason behind an error of Pingora's. `body_complete`: the whole request body has come.
 pub fn reason(error: &Error, conn: &Connection, body_complete: bool) -> Reason {
-    if conn.expired() {
-        return slow(body_complete);
+    match (error.esource(), error.etype()) {
+        // A client that does not read its answer holds up the write, not the service.
+        (ErrorSource::Downstream, ErrorType::WriteError | ErrorType::WriteTimedout) => {
+            return Reason::ClientClosed;
+        }
+        _ if conn.expired() => return slow(body_complete),
+        _ => (),
     }
     match error.esource() {
         ErrorSource::Upstream => upstream(error, body_complete),
@@ -131,6 +136,15 @@ mod tests {
         let error = Error::explain(ErrorType::ReadError, "a test").into_down();
         assert_eq!(reason(&error, &conn, true), Reason::UpstreamTimeout);
         assert_eq!(reason(&error, &conn, false), Reason::BodyTimeout);
+    }
+
+    #[test]
+    fn a_client_that_does_not_read_is_not_the_services_fault() {
+        let conn = conn();
+        conn.arm(Phase::Busy, Now::at_ms(0), 100);
+        conn.sweep(Now::at_ms(200));
+        let error = Error::explain(ErrorType::WriteError, "a test").into_down();
+        assert_eq!(reason(&error, &conn, true), Reason::ClientClosed);
     }
 
     #[test]

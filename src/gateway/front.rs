@@ -6,7 +6,7 @@ use crate::exchange::Exchange;
 use crate::exchange::connection::Connection;
 use crate::exchange::refusal::Refusal;
 use crate::observe::reason::Reason;
-use crate::observe::trace;
+use crate::observe::trace::{self, TraceContext};
 use http::StatusCode;
 use std::sync::Arc;
 
@@ -19,8 +19,8 @@ pub fn refuse(
     header: &[u8],
 ) -> Vec<u8> {
     let now = shared.clock.now();
-    let mut exchange = Exchange::new(conn.clone(), now);
-    exchange.request_id = trace::new_request_id();
+    let trace = TraceContext::continue_or_start(None);
+    let mut exchange = Exchange::new(conn.clone(), now, trace::new_request_id(), trace);
     if let Some((method, path)) = request_line(header) {
         exchange.method = method;
         exchange.path = path;

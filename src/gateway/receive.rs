@@ -30,7 +30,6 @@ pub fn receive(
     snapshot: &Snapshot,
 ) -> Result<(), Refusal> {
     exchange.method = header.method.clone();
-    identify(&header.headers, exchange);
     exchange.trusted_peer = snapshot.trusted_proxies.contains(exchange.client);
     if exchange.trusted_peer {
         exchange.client = client_behind(&header.headers, exchange.client, snapshot);
@@ -44,11 +43,12 @@ pub fn receive(
     Ok(())
 }
 
-/// Takes the request id and the trace of the caller if they are well-formed, else makes new ones.
-fn identify(headers: &HeaderMap, exchange: &mut Exchange) {
+/// The request id and the trace: the caller's if they are well-formed, else new ones.
+pub fn identify(headers: &HeaderMap) -> (String, TraceContext) {
     let sent = single(headers, &REQUEST_ID).filter(|id| trace::accept_request_id(id));
-    exchange.request_id = sent.map_or_else(trace::new_request_id, str::to_owned);
-    exchange.trace = TraceContext::continue_or_start(single(headers, &TRACEPARENT));
+    let id = sent.map_or_else(trace::new_request_id, str::to_owned);
+    let trace = TraceContext::continue_or_start(single(headers, &TRACEPARENT));
+    (id, trace)
 }
 
 /// The value of a field that came exactly once.

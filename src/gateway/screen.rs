@@ -46,7 +46,8 @@ pub async fn enter(shared: &Shared, session: &mut Session, ctx: &mut Ctx) -> Res
     let stall = Duration::from_millis(conn.listener.idle_ms);
     session.set_read_timeout(Some(stall));
     let snapshot = shared.snapshot.load_full();
-    let mut exchange = Exchange::new(conn, now);
+    let (id, trace) = receive::identify(&session.req_header().headers);
+    let mut exchange = Exchange::new(conn, now, id, trace);
     // Whatever the request becomes, it ends; a route sets its own limit.
     exchange.conn.arm(Phase::Busy, now, 60_000);
     let outcome = judge(

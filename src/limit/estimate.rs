@@ -1,8 +1,9 @@
 //! Estimated counts for keys that anybody can make up (client addresses, unknown API keys).
 //!
-//! A count-min sketch of fixed size: no number of keys makes it grow, and none is ever evicted. The price is that
-//! a client's count may include requests of others, never fewer than its own: it may be refused early. [`Estimator::error_bound`] says how much; the sketch is sized so that it does not matter for the
-//! declared number of clients.
+//! A count-min sketch of fixed size: no number of keys makes it grow, and none is ever evicted. The price
+//! is that a client's count may include requests of others, never fewer than its own: it may be refused
+//! early. [`Estimator::error_bound`] says how much; the sketch is sized so that it does not matter for
+//! the declared number of clients.
 //!
 //! **Refused requests count here** (unlike in the exact store): a client that keeps hammering stays refused
 //! until it slows down. The verdict rests on the value that the counting itself returned, not on a second
@@ -11,9 +12,9 @@
 //! thread passes.
 //!
 //! Three sketches take turns: this window, the one before and one already cleared for the next.
-//! `pingora_limits::rate::Rate` would keep two and its own clock; with that, a thread that reads the clock before another
-//! resets the pair can wipe both (or panic, for windows under 1 s), and windows could not be
-//! aligned to the steady clock which everything else here is judged by.
+//! `pingora_limits::rate::Rate` would keep two and its own clock; with that, a thread that reads the clock
+//! before another resets the pair can wipe both (or panic, for windows under 1 s), and windows could
+//! not be aligned to the steady clock by which everything else here is judged.
 
 use super::sliding_window::{SlidingWindow, State};
 use super::{Decision, Fault, Key};

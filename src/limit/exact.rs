@@ -1,36 +1,38 @@
 //! Exact counts of known clients in a bounded, lock-free table.
 //!
-//! **Where a client is counted.** A key has two buckets of eight cells, sixteen places in a fixed order,
-//! and is counted in at most one of them: the cell that bears its 44-bit tag. Buckets and tag come
-//! from different halves of a keyed 128-bit hash; the window's length is mixed in, so rules with
-//! different windows may share a table. Two given keys share a count with a probability below
-//! 4 / buckets × 2^-44 (2^-59 at a million keys); a new key meets a stranger's tag with one below
-//! 16 × 2^-44 = 2^-40. They would then share one limit until both have been idle for two windows.
+//! **Where a client is counted.** A key has two buckets of eight cells, sixteen places in a fixed
+//! order, and is counted in at most one of them: the cell that bears its 44-bit tag. Buckets and tag
+//! come from different halves of a keyed 128-bit hash; the window's length is mixed in, so rules with
+//! different windows may share a table. Two given keys share a count with a probability below 4 /
+//! buckets × 2^-44 (2^-59 at a million keys); a new key meets a stranger's tag with one below 16 ×
+//! 2^-44 = 2^-40. They would then share one limit until both have been idle for two windows.
 //!
-//! **A decision** reads the client's cell, applies the rule and compare-exchanges the new counts in; if the
-//! cell has changed, it starts over. As all counts of a key are in one cell, decisions on it
+//! **A decision** reads the client's cell, applies the rule and compare-exchanges the new counts in;
+//! if the cell has changed, it starts over. As all counts of a key are in one cell, decisions on it
 //! happen one after another: of any number of threads, exactly as many requests pass as the rule
 //! allows. A refused request writes nothing.
 //!
-//! **Idle clients cost nothing.** A cell whose window is two behind weighs nothing, so it is free
-//! for anyone, without a sweep and without loss. If all sixteen cells of a new key are in use, the one
-//! with the fewest requests goes: its client starts again from zero, which [`Store::evictions`] counts.
-//! So a flood of made-up keys (one request each) pushes out itself, not the clients that are being held.
-//! The table has 1.6 cells for each of `max_keys`, so below that next to nobody is evicted.
+//! **Idle clients cost nothing.** A cell whose window is two behind weighs nothing, so it is free for
+//! anyone, without a sweep and without loss. If all sixteen cells of a new key are in use, the one
+//! with the fewest requests goes: its client starts again from zero, which [`Store::evictions`]
+//! counts. So a flood of made-up keys (one request each) pushes out itself, not the clients that are
+//! being held. The table has 1.6 cells for each of `max_keys`, so below that next to nobody is
+//! evicted.
 //!
-//! **Claiming a cell** must not leave a key with two. A new key's cell is first *claimed* (its tag and
-//! a serial number, no counts) and becomes counting only when a thread that saw that very claim has
-//! then read all other fifteen places and found the key in none. What it finds there decides: counts
-//! elsewhere void the claim; of two claims the later place is voided. Any thread of the key may do this, so none
-//! waits for another; the one that claims always does, so no claim is left behind. Why two places, a and b, can never both be counting: say a began to count
-//! first, then b, and a still did. The thread that confirmed b read a after b was claimed, and a held nothing;
-//! so a was claimed after that, hence after b was. The thread that confirmed a read b after a
-//! was claimed and before b began to count: it saw b's claim, voided it, and so b could never be confirmed
-//! (serials do not repeat), or did not confirm a. All cell accesses are `SeqCst`, which gives the "after" of this
-//! argument one meaning for all threads.
+//! **Claiming a cell** must not leave a key with two. A new key's cell is first *claimed* (its tag
+//! and a serial number, no counts) and becomes counting only when a thread that saw that very claim
+//! has then read all other fifteen places and found the key in none. What it finds there decides:
+//! counts elsewhere void the claim; of two claims the later place is voided. Any thread of the key
+//! may do this, so none waits for another; the one that claims always does, so no claim is left
+//! behind. Why two places, a and b, can never both be counting: say a began to count first, then b,
+//! and a still did. The thread that confirmed b read a after b was claimed, and a held nothing; so a
+//! was claimed after that, hence after b was. The thread that confirmed a read b after a was claimed
+//! and before b began to count: it saw b's claim, voided it, and so b could never be confirmed
+//! (serials do not repeat), or did not confirm a. All cell accesses are `SeqCst`, which gives the
+//! "after" of this argument one meaning for all threads.
 //!
-//! On x86-64 with `cmpxchg16b` and on `AArch64` the cells are lock-free; elsewhere
-//! `portable_atomic` stands in with a lock, and all of this stays true but the speed.
+//! On x86-64 with `cmpxchg16b` and on `AArch64` the cells are lock-free; elsewhere `portable_atomic`
+//! stands in with a lock, and all of this stays true but the speed.
 
 use super::cell::Word;
 use super::sliding_window::{SlidingWindow, State};
