@@ -10,7 +10,7 @@
 //! machine is taken to change state and while half-open, when at most a handful of requests pass.
 //!
 //! Which outcomes are failures is for the caller to say: timeouts, resets, refused connections and 5xx
-//! answers are; 4xx answers are not; a client that went away is neutral.
+//! answers are; 4xx answers are not; a client that went away is neutral. Only a failure opens the circuit.
 
 mod machine;
 mod permit;
@@ -133,6 +133,11 @@ impl Breaker {
             0
         };
         let counts = self.window.record(generation, now_ms, failed);
+        // An old failure's share grows as old successes leave the window; an upstream that just
+        // answered well must not be given up for that.
+        if !failed {
+            return None;
+        }
         let why = self.rule.trips(counts, run)?;
         self.change(|machine| {
             let transition = machine.trip(now_ms, generation, why);

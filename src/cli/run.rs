@@ -43,7 +43,7 @@ pub fn run(path: &Path) -> ExitCode {
     }
 }
 
-/// Returns on SIGTERM or SIGINT; SIGUSR1 reopens the access log on the way.
+/// Returns on SIGTERM or SIGINT; SIGUSR1 reopens the access log on the way, SIGHUP does nothing.
 fn wait_for_end(server: &Server) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -52,11 +52,16 @@ fn wait_for_end(server: &Server) -> std::io::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut reopen = signal(SignalKind::user_defined1())?;
+        // Unhandled it would end the process: whoever sends it expects a reload, not an outage.
+        let mut hangup = signal(SignalKind::hangup())?;
         loop {
             tokio::select! {
                 _ = terminate.recv() => return Ok(()),
                 _ = interrupt.recv() => return Ok(()),
                 _ = reopen.recv() => server.shared().access_log.reopen(),
+                _ = hangup.recv() => {
+                    log::warn!("SIGHUP: a running gateway does not reload its config yet; restart it");
+                }
             }
         }
     })

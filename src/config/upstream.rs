@@ -203,8 +203,9 @@ conf! {
         min_requests: Spanned<u32> = default("5").range("1", "1000000");
         /// The window, 1s to 1h. Default 10s.
         window: Spanned<Span> = default("10s").range("1s", "1h");
-        /// Opens after so many failures in a row, 0 to 1000000; 0 never. Default 0.
-        consecutive_failures: Spanned<u32> = default("0").range("0", "1000000");
+        /// Opens after so many failures in a row, 0 to 1000000; 0 never. A busy upstream that goes down is
+        /// noticed by this long before its failures outweigh the successes of the window. Default 20.
+        consecutive_failures: Spanned<u32> = default("20").range("0", "1000000");
         /// How long it stays open before probes are let through, 100ms to 1h. Default 30s.
         open_for: Spanned<Span> = default("30s").range("100ms", "1h");
         /// Probes at a time, and successes that close it, 1 to 1000. Default 2.

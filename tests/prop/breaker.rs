@@ -81,7 +81,7 @@ impl Twin {
         match (&mut self.phase, failed) {
             (Phase::Closed { results }, Some(failed)) => {
                 results.push((now, failed));
-                if tripped(&self.rule, results, now) {
+                if failed && tripped(&self.rule, results, now) {
                     self.enter(Phase::Open { since: now });
                 }
             }
@@ -267,8 +267,7 @@ proptest! {
         let mut pair = Pair::new(rule);
         pair.run(steps)?;
         let now = Now::at_ms(pair.now + rule.open_for_ms);
-        // In a closed window that holds failures a success may be what fills the minimum and trips it.
-        let healed = |now: Now| (0..rule.probes.max(rule.min_requests)).all(|_| {
+        let healed = |now: Now| (0..rule.probes).all(|_| {
             pair.breaker.permit(now).is_ok_and(|permit| {
                 permit.success(now);
                 true
