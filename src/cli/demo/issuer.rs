@@ -2,11 +2,12 @@
 
 use super::serve::{Received, Reply, Service};
 use super::tokens::Mint;
+use std::sync::Arc;
 
 /// The issuer, served.
 pub struct Issuer {
     /// What makes its tokens.
-    pub mint: Mint,
+    pub mint: Arc<Mint>,
 }
 
 impl Service for Issuer {

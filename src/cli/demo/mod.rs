@@ -55,9 +55,11 @@ fn introduce(stage: &Stage) {
     }
     let token = stage.at.token("NAME");
     let address = words::substitution(&token).map_or("", |(_, address, _)| address);
-    println!("\nTokens, made anew at each GET {address}:");
+    println!("\nTokens, good for 12 hours; GET {address} makes a new one:");
     for (name, what) in TOKENS {
+        let token = stage.mint.token(name).ok().flatten();
         println!("  {name:<10} {what}");
+        println!("    {}", token.unwrap_or_default());
     }
     println!("\nAPI keys, for the header X-API-Key:");
     for (key, what) in API_KEYS {

@@ -47,7 +47,7 @@ pub fn play() -> ExitCode {
     let opened = runtime.map_err(|e| e.to_string());
     let opened = opened.and_then(|r| Ok((r, Stage::open(Ports::Free).map_err(|e| e.to_string())?)));
     match opened {
-        Ok((runtime, stage)) => perform(&runtime, stage).exit_code(),
+        Ok((runtime, stage)) => perform(&runtime, &stage).exit_code(),
         Err(why) => {
             eprintln!("{why}");
             ExitCode::FAILURE
@@ -55,7 +55,7 @@ pub fn play() -> ExitCode {
     }
 }
 
-fn perform(runtime: &Runtime, stage: Stage) -> Tally {
+fn perform(runtime: &Runtime, stage: &Stage) -> Tally {
     let mut tally = Tally::default();
     let clock = stage.server.clock();
     for act in story(&stage.at) {

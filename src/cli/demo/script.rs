@@ -131,7 +131,8 @@ impl fmt::Display for Curl<'_> {
             Body::Text(text) => write!(f, " -d {}", words::quoted(text))?,
             Body::Zeros(_) => write!(f, " --data-binary @-")?,
         }
-        if request.url.contains("/..") || request.url.contains("/.") {
+        // Else curl resolves dot segments itself, newer ones escaped dots too.
+        if request.url.contains("/.") || request.url.contains("%2e") {
             write!(f, " --path-as-is")?;
         }
         write!(f, " {}", words::quoted(&request.url))

@@ -1,7 +1,7 @@
 //! A small HTTP/1.1 server for the demo's own services; nothing else is served by it.
 
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, Method};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
@@ -156,9 +156,9 @@ async fn answer(request: Request<Incoming>, service: &dyn Service) -> Response<F
         Err(_) => Reply::text(400, "no whole body came"),
     };
     tokio::time::sleep(reply.after).await;
-    let mut response = Response::new(Full::from(reply.body));
-    *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or_default();
-    let media = HeaderValue::from_static(reply.media);
-    response.headers_mut().insert(CONTENT_TYPE, media);
-    response
+    let built = Response::builder()
+        .status(reply.status)
+        .header(CONTENT_TYPE, reply.media)
+        .body(Full::from(reply.body));
+    built.expect("statuses and media types are literals of the demo's services")
 }

@@ -123,6 +123,8 @@ pub struct Stage {
     pub server: Server,
     /// Where everybody is.
     pub at: Addresses,
+    /// What makes the issuer's tokens.
+    pub mint: Arc<Mint>,
     _host: Host,
 }
 
@@ -133,7 +135,9 @@ impl Stage {
     /// A port is taken, or the gateway does not start.
     pub fn open(ports: Ports) -> Result<Self, Fault> {
         let clock = Clock::system();
-        let (served, mut at) = services(ports, &clock)?;
+        let mint = Mint::new(clock.clone()).map_err(|e| fault("the demo's own keys", e))?;
+        let mint = Arc::new(mint);
+        let (served, mut at) = services(ports, &mint)?;
         let host = Host::start(served).map_err(|e| fault("cannot start the services", e))?;
         let loaded = load(&config(ports, &at))?;
         let server =
@@ -145,16 +149,20 @@ impl Stage {
             let address = address.ok_or_else(|| fault("the gateway", "has no address"))?;
             at.0[place as usize] = address;
         }
-        let _host = host;
-        Ok(Self { server, at, _host })
+        Ok(Self {
+            server,
+            at,
+            mint,
+            _host: host,
+        })
     }
 }
 
 /// Binds everybody's socket. The gateway's own two are only tried: it binds them itself.
-fn services(ports: Ports, clock: &Clock) -> Result<(Vec<Served>, Addresses), Fault> {
+fn services(ports: Ports, mint: &Arc<Mint>) -> Result<(Vec<Served>, Addresses), Fault> {
     let (mut served, mut at) = (Vec::new(), Addresses::fixed());
     for (place, port, what) in PLACES {
-        let service = service(place, clock)?;
+        let service = service(place, mint);
         if ports == Ports::Free && service.is_none() {
             at.0[place as usize] = local(0);
             continue;
@@ -177,15 +185,14 @@ fn taken(port: u16, what: &str, why: &std::io::Error) -> Fault {
 }
 
 /// Who answers at a place; nobody where the gateway itself does.
-fn service(place: Place, clock: &Clock) -> Result<Option<Arc<dyn Service>>, Fault> {
+fn service(place: Place, mint: &Arc<Mint>) -> Option<Arc<dyn Service>> {
     let (service, version, instance) = match place {
-        Place::Gateway | Place::Admin => return Ok(None),
+        Place::Gateway | Place::Admin => return None,
         Place::Issuer => {
-            let mint = Mint::new(clock.clone());
-            let mint = mint.map_err(|e| fault("the demo's own keys", e))?;
-            return Ok(Some(Arc::new(Issuer { mint })));
+            let mint = mint.clone();
+            return Some(Arc::new(Issuer { mint }));
         }
-        Place::Orders => return Ok(Some(Arc::new(Orders::new()))),
+        Place::Orders => return Some(Arc::new(Orders::new())),
         Place::Users1a => ("users", "v1", "a"),
         Place::Users1b => ("users", "v1", "b"),
         Place::Users2 => ("users", "v2", "stable"),
@@ -200,7 +207,7 @@ fn service(place: Place, clock: &Clock) -> Result<Option<Arc<dyn Service>>, Faul
         version,
         instance,
     };
-    Ok(Some(Arc::new(echo)))
+    Some(Arc::new(echo))
 }
 
 /// The config's text with everybody's real address in it.

@@ -54,7 +54,7 @@ pub(super) fn admin(at: &Addresses) -> Act {
             "refusals by reason, the same codes as in answers",
             "refusals_total",
         )
-        .holds("tollgate_refusals_total{reason=\"circuit_open\"}"),
+        .holds("refusals_total{reason=\"circuit_open\"}"),
     ];
     Act {
         title: "Health, status, metrics (admin port)",

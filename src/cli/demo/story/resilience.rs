@@ -50,13 +50,13 @@ pub(super) fn breaker(at: &Addresses) -> Act {
         )
         .json("/requests_since_mood", "5"),
         state("the operator sees it (0 closed, 1 half-open, 2 open)")
-            .holds("tollgate_breaker_state{upstream=\"orders\"} 2"),
+            .holds("breaker_state{upstream=\"orders\"} 2"),
         Step::get("other services go on", at.gateway("/products/7")),
         mood("orders is well again", "well"),
         order("ten seconds later two probes find out, and the circuit closes")
             .wait(11)
             .manner(Manner::Statuses(5)),
-        state("closed").holds("tollgate_breaker_state{upstream=\"orders\"} 0"),
+        state("closed").holds("breaker_state{upstream=\"orders\"} 0"),
     ];
     Act {
         title: "Circuit breaker",
