@@ -41,9 +41,10 @@ impl Admin {
         }
         if !matches!(*method, Method::GET | Method::HEAD) {
             // Nothing here changes state yet; whatever will, asks for the token first.
-            return match self.may_change(headers) {
-                true => probe::text(405, "only GET is served here\n"),
-                false => probe::text(401, "a bearer token is required\n"),
+            return if self.may_change(headers) {
+                probe::text(405, "only GET is served here\n")
+            } else {
+                probe::text(401, "a bearer token is required\n")
             };
         }
         match path {

@@ -101,7 +101,7 @@ impl Server {
         metrics.config_loaded(now.unix_s());
         let shared = Arc::new(Shared {
             snapshot: ArcSwap::from_pointee(snapshot),
-            clock: clock.clone(),
+            clock,
             metrics,
             access_log,
             ready: AtomicBool::new(false),

@@ -72,7 +72,11 @@ fn a_success_never_opens() {
         fail(&breaker, 0);
     }
     for _ in 0..3 {
-        assert_eq!(succeed(&breaker, 0), None, "4 of 5 failed, but this one did not");
+        assert_eq!(
+            succeed(&breaker, 0),
+            None,
+            "4 of 5 failed, but this one did not"
+        );
     }
     let why = Why::Ratio {
         failures: 5,

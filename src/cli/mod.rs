@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// The command line was wrong, or the config is (EX_USAGE of sysexits.h).
+/// The command line was wrong, or the config is (`EX_USAGE` of sysexits.h).
 pub const USAGE: u8 = 64;
 
 /// An API gateway and edge proxy.

@@ -121,7 +121,7 @@ impl Chunks {
     fn step(&mut self, b: u8) -> Result<State, BadChunk> {
         Ok(match (self.state, b) {
             (State::Size | State::Digits, b) if b.is_ascii_hexdigit() => self.digit(b)?,
-            (State::Digits, b'\r') | (State::Extension, b'\r') => State::SizeLf,
+            (State::Digits | State::Extension, b'\r') => State::SizeLf,
             (State::Digits, b';') => State::Extension,
             (State::Extension, b) if b == b'\t' || (b' '..0x7f).contains(&b) => {
                 self.extra(State::Extension)?

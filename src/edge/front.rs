@@ -157,7 +157,9 @@ impl Front {
             if self.written.capacity() == 0 {
                 self.written = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
             }
-            bufs.iter().for_each(|b| self.written.extend_from_slice(b));
+            for buf in bufs {
+                self.written.extend_from_slice(buf);
+            }
             return Poll::Ready(Ok(total));
         }
         let Some(transport) = self.transport.as_mut() else {
@@ -271,13 +273,12 @@ impl AsyncRead for Front {
         if me.conn.told_to_go() {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
-        if me.rest.is_empty() {
-            if let Some(transport) = me.transport.as_mut() {
-                if transport.poll_gone(cx)?.is_ready() {
-                    me.gone = true;
-                    return Poll::Ready(Ok(()));
-                }
-            }
+        if me.rest.is_empty()
+            && let Some(transport) = me.transport.as_mut()
+            && transport.poll_gone(cx)?.is_ready()
+        {
+            me.gone = true;
+            return Poll::Ready(Ok(()));
         }
         expire(&me.conn, cx).map(Err)
     }
@@ -324,10 +325,10 @@ impl Drop for Front {
         // Closing a socket with unread bytes resets it, and the client loses the answer it was
         // sent (RFC 9112 §9.6): read on for a moment.
         let unread = self.answered && !self.gone;
-        if let (true, Some(transport)) = (unread, self.transport.take()) {
-            if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-                runtime.spawn(linger(transport, written));
-            }
+        if let (true, Some(transport)) = (unread, self.transport.take())
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(linger(transport, written));
         }
     }
 }

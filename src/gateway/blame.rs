@@ -4,6 +4,7 @@ use super::{Ctx, Shared, choose};
 use crate::exchange::connection::Connection;
 use crate::observe::reason::Reason;
 use pingora::{Error, ErrorSource, ErrorType};
+use std::io;
 
 /// The reason behind an error of Pingora's. `body_complete`: the whole request body has come.
 pub fn reason(error: &Error, conn: &Connection, body_complete: bool) -> Reason {
@@ -17,6 +18,7 @@ pub fn reason(error: &Error, conn: &Connection, body_complete: bool) -> Reason {
     }
     match error.esource() {
         ErrorSource::Upstream => upstream(error, body_complete),
+        ErrorSource::Downstream if broken_framing(error) => Reason::BadRequest,
         ErrorSource::Downstream => downstream(error),
         ErrorSource::Internal | ErrorSource::Unset => Reason::InternalError,
     }
@@ -59,6 +61,12 @@ fn downstream(error: &Error) -> Reason {
         }
         _ => Reason::ClientClosed,
     }
+}
+
+/// Whether the edge gave up on the framing of a chunked body (RFC 9112 §7.1).
+fn broken_framing(error: &Error) -> bool {
+    let cause = error.root_cause().downcast_ref::<io::Error>();
+    cause.is_some_and(|e| e.kind() == io::ErrorKind::InvalidData)
 }
 
 /// Whether the service is to blame.

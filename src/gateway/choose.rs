@@ -123,9 +123,8 @@ fn permit(shared: &Shared, pool: &Arc<Pool>) -> Result<Option<Permit>, Refusal> 
 pub fn tell(pool: &Pool, transition: Transition) {
     let name = &pool.spec.name;
     match transition.to() {
-        State::Open => log::warn!("upstream {name}: circuit open: {transition}"),
-        State::HalfOpen => log::info!("upstream {name}: circuit half-open: {transition}"),
-        State::Closed => log::info!("upstream {name}: circuit closed: {transition}"),
+        State::Open => log::warn!("upstream {name}: {transition}"),
+        State::HalfOpen | State::Closed => log::info!("upstream {name}: {transition}"),
     }
     pool.metrics.circuit(match transition.to() {
         State::Open => Circuit::Open,

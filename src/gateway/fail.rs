@@ -146,7 +146,7 @@ fn body(refusal: &Refusal, exchange: &Exchange, shape: ErrorShape) -> Bytes {
             let service = refusal.service.as_deref().map(Value::from);
             fields.extend(service.map(|s| ("service".into(), s)));
         }
-        ErrorShape::Problem => problem(refusal, exchange, detail, &mut fields),
+        ErrorShape::Problem => problem(refusal, exchange, &detail, &mut fields),
     }
     let mut body = serde_json::to_vec(&fields).unwrap_or_default();
     body.push(b'\n');
@@ -154,12 +154,7 @@ fn body(refusal: &Refusal, exchange: &Exchange, shape: ErrorShape) -> Bytes {
 }
 
 /// RFC 9457. Without a registered type the title is the status's own phrase (§4.2.1).
-fn problem(
-    refusal: &Refusal,
-    exchange: &Exchange,
-    detail: String,
-    fields: &mut Map<String, Value>,
-) {
+fn problem(refusal: &Refusal, exchange: &Exchange, detail: &str, fields: &mut Map<String, Value>) {
     let (code, _) = status(refusal.reason);
     let phrase = http::StatusCode::from_u16(code).ok();
     let phrase = phrase.and_then(|s| s.canonical_reason()).unwrap_or("Error");
@@ -270,13 +265,12 @@ pub async fn after(
             can_reuse_downstream: false,
         };
     };
-    let refusal = match exchange.refusal.take() {
-        Some(refusal) => refusal,
-        None => {
-            let mut refusal = Refusal::new(blame::reason(error, &exchange.conn, complete));
-            refusal.service = exchange.upstream.as_ref().map(|u| u.name.clone());
-            refusal
-        }
+    let refusal = if let Some(refusal) = exchange.refusal.take() {
+        refusal
+    } else {
+        let mut refusal = Refusal::new(blame::reason(error, &exchange.conn, complete));
+        refusal.service = exchange.upstream.as_ref().map(|u| u.name.clone());
+        refusal
     };
     let reason = refusal.reason;
     exchange.refusal = Some(refusal);

@@ -128,7 +128,7 @@ impl ProxyHttp for Gateway {
         _end: bool,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        send::body(body, ctx)
+        send::body(body.as_ref(), ctx)
     }
 
     async fn upstream_response_filter(

@@ -14,6 +14,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Uri};
 use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType, Result};
+use std::fmt::Write as _;
 
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -108,10 +109,10 @@ fn tell_origin(request: &mut RequestHeader, exchange: &Exchange) -> Result<()> {
     if !request.headers.contains_key(&FORWARDED_PROTO) {
         request.insert_header(FORWARDED_PROTO, HeaderValue::from_static("http"))?;
     }
-    if !request.headers.contains_key(&FORWARDED_HOST) {
-        if let Some(host) = request.headers.get(HOST).cloned() {
-            request.insert_header(FORWARDED_HOST, host)?;
-        }
+    if !request.headers.contains_key(&FORWARDED_HOST)
+        && let Some(host) = request.headers.get(HOST).cloned()
+    {
+        request.insert_header(FORWARDED_HOST, host)?;
     }
     Ok(())
 }
@@ -194,7 +195,7 @@ fn json_string(text: &str, out: &mut String) {
             _ => {
                 let mut units = [0; 2];
                 for unit in c.encode_utf16(&mut units) {
-                    out.push_str(&format!("\\u{unit:04x}"));
+                    let _ = write!(out, "\\u{unit:04x}");
                 }
             }
         }
@@ -222,7 +223,7 @@ fn encode_but(text: &str, plain: impl Fn(u8) -> bool) -> String {
         if plain(b) {
             out.push(char::from(b));
         } else {
-            out.push_str(&format!("%{b:02X}"));
+            let _ = write!(out, "%{b:02X}");
         }
     }
     out
@@ -237,7 +238,7 @@ fn value(text: String) -> Result<HeaderValue> {
 ///
 /// # Errors
 /// The body is larger than the route takes.
-pub fn body(body: &mut Option<Bytes>, ctx: &mut Ctx) -> Result<()> {
+pub fn body(body: Option<&Bytes>, ctx: &mut Ctx) -> Result<()> {
     let Some(bytes) = body else { return Ok(()) };
     ctx.bytes_in += bytes.len() as u64;
     let exchange = ctx.exchange.as_mut();
@@ -249,10 +250,6 @@ pub fn body(body: &mut Option<Bytes>, ctx: &mut Ctx) -> Result<()> {
         exchange.refusal = Some(Refusal::new(Reason::BodyTooLarge));
         let error = Error::explain(ErrorType::HTTPStatus(413), "the body is too large");
         return Err(error.into_down());
-    }
-    if bytes.is_empty() {
-        // An empty chunk would be taken for the last one.
-        *body = None;
     }
     Ok(())
 }

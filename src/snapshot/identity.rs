@@ -8,7 +8,7 @@ use crate::config::identity::{
     JwtKeyConf, ListForm as FormConf,
 };
 use crate::config::{Fault, Spanned};
-use crate::identity::api_key::{ApiKeyRecord, ApiKeys, HASH_PREFIX};
+use crate::identity::api_key::{ApiKeyRecord, ApiKeys};
 use crate::identity::claims::{ClaimMap, ClaimPath};
 use crate::identity::fetch::{RemoteKeys, RemoteRules};
 use crate::identity::jwt::{Issuer, IssuerRules};
@@ -213,10 +213,9 @@ fn record(conf: &ApiKeyConf) -> ApiKeyRecord {
         roles,
         expires,
     } = conf;
-    let hex: String = hash.value.0.iter().map(|b| format!("{b:02x}")).collect();
     ApiKeyRecord {
         id: id.value.to_string(),
-        hash: format!("{HASH_PREFIX}{hex}"),
+        hash: hash.value.to_text(),
         client: client.value.clone(),
         tier: tier.as_ref().map(|t| t.value.clone()),
         scopes: scopes.iter().map(|s| s.value.to_string()).collect(),

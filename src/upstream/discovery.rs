@@ -6,18 +6,20 @@ use std::sync::{Arc, Weak};
 
 /// Resolves the names of a pool until it is gone.
 pub async fn run(pool: Weak<Pool>) {
-    let named = pool
-        .upgrade()
-        .is_some_and(|p| p.spec.targets.iter().any(|t| literal(t).is_none()));
-    while named {
-        let Some(pause) = pool.upgrade().map(|p| p.spec.dns_refresh) else {
-            return;
+    loop {
+        let pause = match pool.upgrade() {
+            Some(pool) if has_names(&pool) => pool.spec.dns_refresh,
+            _ => return,
         };
         tokio::time::sleep(pause).await;
         if let Some(pool) = pool.upgrade() {
             resolve(&pool).await;
         }
     }
+}
+
+fn has_names(pool: &Pool) -> bool {
+    pool.spec.targets.iter().any(|t| literal(t).is_none())
 }
 
 /// Resolves every name once. A name that does not resolve keeps the addresses it had.
@@ -40,7 +42,7 @@ pub async fn resolve(pool: &Arc<Pool>) {
     let now = pool.endpoints();
     let before = now.list.iter().map(|e| (&e.target, e.address));
     if !before.eq(all.iter().map(|(t, a)| (&t.address, *a))) {
-        pool.set(all);
+        pool.set(&all);
     }
 }
 

@@ -166,7 +166,8 @@ impl Pool {
             turn: AtomicU64::new(0),
         };
         let literal = |t: &TargetSpec| t.address.parse().ok().map(|a| (t.clone(), a));
-        pool.set(pool.spec.targets.iter().filter_map(literal).collect());
+        let literals: Vec<_> = pool.spec.targets.iter().filter_map(literal).collect();
+        pool.set(&literals);
         pool
     }
 
@@ -176,7 +177,7 @@ impl Pool {
     }
 
     /// Replaces the addresses; an address that stays keeps its health and its count.
-    pub fn set(&self, addresses: Vec<(TargetSpec, SocketAddr)>) {
+    pub fn set(&self, addresses: &[(TargetSpec, SocketAddr)]) {
         let old = self.endpoints.load();
         let same = |target: &TargetSpec, address: &SocketAddr| {
             let known = old.list.iter().find(|e| {
@@ -214,7 +215,13 @@ impl Pool {
     /// The next endpoint that was not tried yet; `None` if there is none left.
     pub fn choose(&self, tried: &Tried) -> Option<Chosen> {
         let now = self.endpoints.load();
-        let turn = self.turn.fetch_add(1, Relaxed);
+        // A further attempt takes no turn: else, of two targets, every request would begin with
+        // the same one.
+        let turn = if tried.is_empty() {
+            self.turn.fetch_add(1, Relaxed)
+        } else {
+            self.turn.load(Relaxed)
+        };
         let index = match self.spec.balance {
             Balance::RoundRobin => now.schedule.pick_excluding(turn, tried),
             Balance::LeastLoaded => {
