@@ -5,8 +5,11 @@ use crate::breaker::State;
 use crate::gateway::fail::Answer;
 use crate::gateway::{Shared, probe};
 use crate::identity::provider::KeySource;
+use crate::route::host;
 use async_trait::async_trait;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN};
+use http::header::{
+    ALLOW, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, ORIGIN, WWW_AUTHENTICATE,
+};
 use http::{HeaderMap, HeaderValue, Method, Response};
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
@@ -29,7 +32,9 @@ impl ServeHttp for Admin {
         let answer = self.answer(&header.method, header.uri.path(), &header.headers);
         let mut response = Response::new(answer.body.to_vec());
         *response.status_mut() = http::StatusCode::from_u16(answer.status).unwrap_or_default();
-        response.headers_mut().extend(answer.headers);
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_LENGTH, answer.body.len().into());
+        headers.extend(answer.headers);
         response
     }
 }
@@ -41,11 +46,15 @@ impl Admin {
         }
         if !matches!(*method, Method::GET | Method::HEAD) {
             // Nothing here changes state yet; whatever will, asks for the token first.
-            return if self.may_change(headers) {
-                probe::text(405, "only GET is served here\n")
+            let (mut answer, field) = if self.may_change(headers) {
+                let allow = (ALLOW, HeaderValue::from_static("GET, HEAD"));
+                (probe::text(405, "only GET is served here\n"), allow)
             } else {
-                probe::text(401, "a bearer token is required\n")
+                let ask = (WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+                (probe::text(401, "a bearer token is required\n"), ask)
             };
+            answer.headers.push(field);
+            return answer;
         }
         match path {
             probe::HEALTH => probe::text(200, "ok\n"),
@@ -69,16 +78,16 @@ impl Admin {
 /// A page elsewhere can make a browser on this machine ask here: under a foreign name (DNS
 /// rebinding), or with its own `Origin`.
 fn is_foreign(headers: &HeaderMap) -> bool {
-    let local = |host: &str| {
-        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-        let bare = name.trim_start_matches('[').trim_end_matches(']');
-        let address = bare.parse::<IpAddr>();
-        name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|a| a.is_loopback())
+    let local = |text: &str| {
+        host::normalise(text).is_ok_and(|name| {
+            let address = name.trim_matches(['[', ']']).parse::<IpAddr>();
+            name == "localhost" || address.is_ok_and(|a| a.is_loopback())
+        })
     };
-    let host = headers.get(HOST).and_then(|h| h.to_str().ok());
+    let named = headers.get(HOST).and_then(|h| h.to_str().ok());
     let origin = headers.get(ORIGIN).map(|o| o.to_str().unwrap_or_default());
     let origin_host = origin.map(|o| o.split_once("://").map_or(o, |(_, host)| host));
-    !host.is_some_and(local) || origin_host.is_some_and(|o| !local(o))
+    !named.is_some_and(local) || origin_host.is_some_and(|o| !local(o))
 }
 
 fn status(shared: &Shared) -> Answer {
@@ -153,6 +162,7 @@ mod tests {
             "localhost",
             "LOCALHOST:9901",
             "[::1]:9901",
+            "[::1]",
         ] {
             assert!(!foreign(host, None), "{host}");
         }

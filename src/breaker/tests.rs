@@ -261,7 +261,7 @@ fn of_threads_that_trip_it_at_once_one_says_so() {
     for _ in 0..100 {
         let breaker = breaker(rule());
         let permits: Vec<_> = (0..40).map(|_| ask(&breaker, 0)).collect();
-        let shares = std::sync::Mutex::new(permits);
+        let shares = Mutex::new(permits);
         let told: usize = std::thread::scope(|scope| {
             let work = || {
                 let next = || shares.lock().unwrap().pop();

@@ -1,12 +1,13 @@
 //! `tollgate keys`: makes API keys. The key itself is shown once and stored nowhere.
 
 use super::USAGE;
+use crate::config::identity;
 use crate::identity::api_key::{self, ApiKeyRecord};
 use crate::identity::rfc3339;
 use clap::{Args, Subcommand};
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -113,26 +114,83 @@ fn entry(record: &ApiKeyRecord) -> String {
     out
 }
 
-/// Appends to a key file; a new one is readable by its owner alone.
-fn append(path: &Path, entry: &str) -> std::io::Result<()> {
-    let mut file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(path)?;
-    let empty = file.metadata()?.len() == 0;
-    let text = if empty {
-        format!("keys:\n{entry}")
-    } else {
-        entry.to_owned()
+/// Appends to a key file; a new one is readable by its owner alone. The file is replaced whole, and
+/// only by one that reads back with every key it had and the new one.
+fn append(path: &Path, entry: &str) -> Result<(), String> {
+    let before = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == ErrorKind::NotFound => String::new(),
+        Err(e) => return Err(e.to_string()),
     };
-    file.write_all(text.as_bytes())
+    let name = path.display().to_string();
+    let had = if before.trim().is_empty() {
+        0
+    } else {
+        let read = identity::read_keys(&before, &name);
+        read.map_err(|faults| faults.to_string())?.len()
+    };
+    let text = with_entry(&before, entry);
+    let read = identity::read_keys(&text, &name);
+    if read.map_or(0, |keys| keys.len()) != had + 1 {
+        return Err("the list in it cannot be added to: write it as `keys:` and one `- id: …` a key, or leave out --file and add the entry by hand".to_owned());
+    }
+    replace(path, &text).map_err(|e| e.to_string())
+}
+
+fn with_entry(before: &str, entry: &str) -> String {
+    let before = before.trim_end();
+    let list = match before.strip_suffix("keys: []") {
+        Some(head) => format!("{head}keys:"),
+        None if before.is_empty() => "keys:".to_owned(),
+        None => before.to_owned(),
+    };
+    format!("{list}\n{entry}")
+}
+
+fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+    let draft = path.with_extension("new");
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&draft)?;
+    if let Ok(old) = std::fs::metadata(path) {
+        file.set_permissions(old.permissions())?;
+    }
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(&draft, path)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::identity::ApiKeyConf;
+
+    #[test]
+    fn a_file_is_added_to_whatever_its_end_or_left_alone() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let path = dir.path().join("keys.yaml");
+        let new = || entry(&api_key::generate("new").1);
+        for before in ["", "keys: []", "keys: []\n", "# ours\nkeys: []\n"] {
+            std::fs::write(&path, before).expect("a file");
+            append(&path, &new()).expect("a first key");
+            append(&path, &new()).expect("a second key");
+            let text = std::fs::read_to_string(&path).expect("a file");
+            std::fs::write(&path, text.trim_end()).expect("no final line feed");
+            append(&path, &new()).expect("a third key");
+            let text = std::fs::read_to_string(&path).expect("a file");
+            let keys = identity::read_keys(&text, "keys.yaml").expect("a key file");
+            assert_eq!(keys.len(), 3, "{before:?}");
+        }
+        for before in ["keys: [] # none", "a: b", "keys: ["] {
+            std::fs::write(&path, before).expect("a file");
+            append(&path, &new()).expect_err(before);
+            let after = std::fs::read_to_string(&path).expect("a file");
+            assert_eq!(after, before, "left alone");
+        }
+    }
 
     #[test]
     fn an_entry_reads_back_as_it_was_made() {

@@ -43,6 +43,21 @@ pub fn run(path: &Path) -> ExitCode {
     }
 }
 
+/// Returns on the next SIGTERM or SIGINT.
+fn end_signal() -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        tokio::select! {
+            _ = terminate.recv() => Ok(()),
+            _ = interrupt.recv() => Ok(()),
+        }
+    })
+}
+
 /// Returns on SIGTERM or SIGINT; SIGUSR1 reopens the access log on the way, SIGHUP does nothing.
 fn wait_for_end(server: &Server) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -68,7 +83,13 @@ fn wait_for_end(server: &Server) -> std::io::Result<()> {
 }
 
 fn drain(server: &Server) -> ExitCode {
-    log::info!("draining");
+    log::info!("draining; a second signal ends at once");
+    let watch = std::thread::Builder::new().name("signals".to_owned());
+    let _ = watch.spawn(|| {
+        if end_signal().is_ok() {
+            std::process::exit(1);
+        }
+    });
     if server.drain() {
         log::info!("drained, nothing was cut off");
     } else {

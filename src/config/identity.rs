@@ -1,13 +1,13 @@
 //! Who clients are: issuers of tokens, lists of API keys, and how backends are told.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::decode::{Decode, Spanned, Value};
 use super::decoder::Decoder;
-use super::error::{Fault, Place, message};
+use super::error::{Fault, Faults, Place, message};
 use super::expand;
 use super::fields::{conf, default, optional, required, words};
 use super::material::{Base64Secret, KeySetFile, Pem};
@@ -247,6 +247,20 @@ impl Decode for KeyFile {
     fn stand_in(_place: &Place) -> Self {
         let (path, keys) = Default::default();
         Self { path, keys }
+    }
+}
+
+/// Reads the text of a key file, which messages call `name`.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn read_keys(text: &str, name: &str) -> Result<Vec<Spanned<ApiKeyConf>>, Faults> {
+    let file: Arc<str> = name.into();
+    let mut decoder = Decoder::new(file.clone(), Path::new(""), &|_| None);
+    let keys = key_list(text, &file, &mut decoder);
+    match keys {
+        Some(keys) if decoder.faults.is_empty() => Ok(keys),
+        _ => Err(Faults::sorted(decoder.faults)),
     }
 }
 

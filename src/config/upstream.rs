@@ -117,8 +117,9 @@ conf! {
     pub struct TimeoutsConf {
         /// For a connection, 1ms to 5m. Default 2s.
         connect: Spanned<Span> = default("2s").range("1ms", "5m");
-        /// Between two reads of a reply, 1ms to 1h. Default 10s.
-        read: Spanned<Span> = default("10s").range("1ms", "1h");
+        /// Between two reads of a reply, or two writes of a body, 1ms to 1h; without it only the
+        /// whole counts.
+        read: Option<Spanned<Span>> = optional().range("1ms", "1h");
         /// For the whole of an exchange, further attempts included, 1ms to 1h; not less than
         /// `connect`. Default 10s.
         total: Spanned<Span> = default("10s").range("1ms", "1h");
@@ -149,12 +150,10 @@ conf! {
 }
 
 impl TimeoutsConf {
-    /// Fits what was left out to what was written: no step outlasts the whole.
+    /// Fits what was left out to what was written: no connecting outlasts the whole.
     pub(super) fn settle(&mut self) {
-        for step in [&mut self.connect, &mut self.read] {
-            if !step.is_written() {
-                step.value = step.value.min(self.total.value);
-            }
+        if !self.connect.is_written() {
+            self.connect.value = self.connect.value.min(self.total.value);
         }
     }
 }

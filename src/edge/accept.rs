@@ -193,12 +193,13 @@ async fn work<A>(
                     refuse: refuse.clone(),
                     running: running.clone(),
                 });
-                let accepting = tokio::spawn(accept(socket, door));
-                open.insert(name, accepting);
+                let (close, closing) = oneshot::channel();
+                let accepting = tokio::spawn(accept(socket, door, closing));
+                open.insert(name, (close, accepting));
             }
             Order::Close(name, done) => {
-                if let Some(accepting) = open.remove(&name) {
-                    accepting.abort();
+                if let Some((close, accepting)) = open.remove(&name) {
+                    let _ = close.send(());
                     let _ = accepting.await;
                 }
                 let _ = done.send(());
@@ -210,9 +211,9 @@ async fn work<A>(
     app.http_cleanup().await;
 }
 
-/// Accepts until aborted. Errors of accept(2) are of one connection or pass with time (no file
+/// Accepts until closed. Errors of accept(2) are of one connection or pass with time (no file
 /// descriptors left): wait a little, go on.
-async fn accept<A>(socket: Socket, door: Arc<Door<A>>)
+async fn accept<A>(socket: Socket, door: Arc<Door<A>>, mut closing: oneshot::Receiver<()>)
 where
     A: HttpServerApp + Send + Sync + 'static,
 {
@@ -228,13 +229,23 @@ where
         Err(e) => return log::error!("listener {}: cannot accept: {e}", door.listener.name),
     };
     loop {
-        match listening.accept().await {
+        let accepted = tokio::select! {
+            accepted = listening.accept() => accepted,
+            _ = &mut closing => break,
+        };
+        match accepted {
             Ok((transport, peer, socket)) => greet(transport, peer, socket, &door),
             Err(e) => {
                 log::warn!("listener {}: accept: {e}", door.listener.name);
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
+    }
+    // Whoever waits in the backlog believes to be connected, and would be reset.
+    while let Ok(Ok((transport, peer, socket))) =
+        tokio::time::timeout(Duration::ZERO, listening.accept()).await
+    {
+        greet(transport, peer, socket, &door);
     }
 }
 

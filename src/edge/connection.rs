@@ -28,6 +28,9 @@ pub struct Refused<'a> {
     pub header: &'a [u8],
 }
 
+/// Milliseconds for a request that has no limit of its own (yet).
+const UNROUTED_MS: u64 = 60_000;
+
 /// What the connections of one listener on one worker share.
 pub struct Door<A> {
     /// Serves the requests.
@@ -50,12 +53,8 @@ where
     A: HttpServerApp + Send + Sync + 'static,
 {
     loop {
-        if front.rest.is_empty() {
-            let now = door.clock.now();
-            front.conn.arm(Phase::Idle, now, door.listener.idle_ms);
-            if front.fill().await.unwrap_or(0) == 0 {
-                return;
-            }
+        if !await_request(&mut front, &door).await {
+            return;
         }
         let verdict = match head::parse(&front.rest, &door.limits) {
             Head::More => Box::pin(slow_header(&mut front, &door)).await,
@@ -72,6 +71,33 @@ where
             Some(back) if back.body.done() => front = back,
             // What is left of the body cannot be told from a next request.
             _ => return,
+        }
+    }
+}
+
+/// Waits for the first byte of a request, holding nothing. Empty lines before it are dropped
+/// (RFC 9112 §2.2); they start no header's clock. False if the connection is over.
+async fn await_request<A>(front: &mut Front, door: &Door<A>) -> bool {
+    let mut waited = false;
+    loop {
+        let blank = front.rest.iter().take_while(|b| matches!(b, b'\r' | b'\n'));
+        let blank = blank.count();
+        if blank > 0 && blank == front.rest.len() {
+            front.rest = BytesMut::new();
+        } else if blank > 0 {
+            let _ = front.rest.split_to(blank);
+        }
+        if !front.rest.is_empty() {
+            return true;
+        }
+        if !waited {
+            front
+                .conn
+                .arm(Phase::Idle, door.clock.now(), door.listener.idle_ms);
+            waited = true;
+        }
+        if front.fill().await.unwrap_or(0) == 0 {
+            return false;
         }
     }
 }
@@ -95,8 +121,8 @@ where
         header
     };
     front.body = Delimiter::new(body);
-    // The request sets its own limit once its route is known.
-    front.conn.arm(Phase::Busy, door.clock.now(), u64::MAX);
+    // A proxied request sets its own limit once its route is known.
+    front.conn.arm(Phase::Busy, door.clock.now(), UNROUTED_MS);
     let mut session = ServerSession::new_http1(front);
     session.set_pipelined_prefix(header);
     let reused = door.app.process_new_http(session, &door.running).await?;

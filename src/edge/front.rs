@@ -235,8 +235,12 @@ impl Front {
         let room = buf.initialize_unfilled_to(buf.remaining().min(most));
         let mut part = ReadBuf::new(room);
         if transport.poll_read(cx, &mut part)?.is_pending() {
+            if !self.conn.is_owing() {
+                self.conn.set_owing(true);
+            }
             return expire(&self.conn, cx).map(Err);
         }
+        self.conn.set_owing(false);
         let read = part.filled();
         self.gone = read.is_empty();
         let n = self.body.take(read).map_err(broken)?;
@@ -328,12 +332,15 @@ impl Drop for Front {
         if let (true, Some(transport)) = (unread, self.transport.take())
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
-            runtime.spawn(linger(transport, written));
+            // A drain waits for answers that are still on their way, not for clients to hang up.
+            let owed = !written.is_empty() || !self.rest.is_empty() || !self.body.done();
+            let held = owed.then(|| self.conn.clone());
+            runtime.spawn(linger(transport, written, held));
         }
     }
 }
 
-async fn linger(transport: Transport, written: Vec<u8>) {
+async fn linger(transport: Transport, written: Vec<u8>, held: Option<Arc<Connection>>) {
     let work = async {
         match transport {
             Transport::Tcp(stream) => close(stream, &written).await,
@@ -341,6 +348,7 @@ async fn linger(transport: Transport, written: Vec<u8>) {
         }
     };
     let _ = tokio::time::timeout(LINGER.0, work).await;
+    drop(held);
 }
 
 async fn close(mut stream: impl AsyncRead + AsyncWrite + Unpin, written: &[u8]) -> io::Result<()> {

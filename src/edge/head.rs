@@ -136,7 +136,7 @@ fn judge(request: &httparse::Request<'_, '_>, len: usize, limits: &Limits) -> He
         );
     }
     let judged = framing(request.headers).and_then(|(body, named)| {
-        if authority(target).is_some_and(|meant| !meant.as_bytes().eq_ignore_ascii_case(named)) {
+        if authority(target).is_some_and(|meant| meant.as_bytes() != named) {
             return Err("Host differs from the request target");
         }
         match std::str::from_utf8(named).map(host::normalise) {
@@ -311,6 +311,7 @@ mod tests {
             "GET /<a> HTTP/1.1",
             "GET /`a` HTTP/1.1",
             "GET http://b/ HTTP/1.1",
+            "GET http://A/ HTTP/1.1",
             "GET http:// HTTP/1.1",
             "GE(T / HTTP/1.1",
         ] {

@@ -89,6 +89,9 @@ pub enum Phase {
     Busy,
 }
 
+/// A client that owes bytes for so long, in milliseconds, has stalled.
+const STALL_MS: u64 = 500;
+
 const NOT_FIRED: u8 = 0;
 const DUE: u8 = 1;
 const STOPPED: u8 = 2;
@@ -104,6 +107,11 @@ pub struct Connection {
     /// Its place in the worker's list.
     pub slot: AtomicU32,
     due_ms: AtomicU64,
+    /// The client owes bytes of its body: they are asked for and have not come.
+    owing: AtomicBool,
+    /// Since which sweep, in milliseconds; 0: not yet seen by one.
+    owing_since_ms: AtomicU64,
+    swept_ms: AtomicU64,
     phase: AtomicU8,
     fired: AtomicU8,
     waker: Mutex<Option<Waker>>,
@@ -119,6 +127,9 @@ impl Connection {
             peer,
             slot: AtomicU32::new(0),
             due_ms: AtomicU64::new(u64::MAX),
+            owing: AtomicBool::new(false),
+            owing_since_ms: AtomicU64::new(0),
+            swept_ms: AtomicU64::new(0),
             phase: AtomicU8::new(Phase::Idle as u8),
             fired: AtomicU8::new(NOT_FIRED),
             waker: Mutex::new(None),
@@ -130,6 +141,7 @@ impl Connection {
     /// Enters a phase that ends `limit_ms` milliseconds from `now` at the latest.
     pub fn arm(&self, phase: Phase, now: Now, limit_ms: u64) {
         self.fired.store(NOT_FIRED, Relaxed);
+        self.set_owing(false);
         self.phase.store(phase as u8, Relaxed);
         self.limit(now, limit_ms);
     }
@@ -138,6 +150,24 @@ impl Connection {
     pub fn limit(&self, now: Now, limit_ms: u64) {
         let due = (now.mono_ns / 1_000_000).saturating_add(limit_ms);
         self.due_ms.store(due, Release);
+    }
+
+    /// Notes whether bytes of the body are being waited for.
+    pub fn set_owing(&self, owing: bool) {
+        self.owing.store(owing, Relaxed);
+        self.owing_since_ms.store(0, Relaxed);
+    }
+
+    /// Whether the client owes bytes of its body at this moment. While an upstream does not take what
+    /// has come, nobody asks the client for more, and it owes nothing.
+    pub fn is_owing(&self) -> bool {
+        self.owing.load(Relaxed)
+    }
+
+    /// Whether the client has let a good part of a second pass without a byte that it owes.
+    pub fn is_stalled(&self) -> bool {
+        let since = self.owing_since_ms.load(Relaxed);
+        self.is_owing() && since > 0 && self.swept_ms.load(Relaxed) >= since + STALL_MS
     }
 
     /// Whether the time limit of the phase has passed.
@@ -163,7 +193,14 @@ impl Connection {
         if self.fired.load(Relaxed) != NOT_FIRED {
             return;
         }
-        let due = now.mono_ns / 1_000_000 >= self.due_ms.load(Acquire);
+        let now_ms = now.mono_ns / 1_000_000;
+        if self.is_owing() {
+            self.swept_ms.store(now_ms, Relaxed);
+            if self.owing_since_ms.load(Relaxed) == 0 {
+                self.owing_since_ms.store(now_ms.max(1), Relaxed);
+            }
+        }
+        let due = now_ms >= self.due_ms.load(Acquire);
         let idle = self.phase.load(Relaxed) == Phase::Idle as u8;
         let verdict = match (due, idle && self.listener.stopping()) {
             (_, true) => STOPPED,
@@ -216,6 +253,26 @@ mod tests {
         conn.arm(Phase::Idle, Now::at_ms(0), 60_000);
         conn.sweep(Now::at_ms(10));
         assert!(conn.told_to_go() && !conn.expired());
+    }
+
+    #[test]
+    fn a_client_stalls_once_it_has_owed_bytes_for_long() {
+        let conn = connection();
+        conn.arm(Phase::Busy, Now::at_ms(0), 60_000);
+        conn.set_owing(true);
+        assert!(conn.is_owing());
+        for ms in [1000, 1400] {
+            conn.sweep(Now::at_ms(ms));
+            assert!(!conn.is_stalled(), "{ms}");
+        }
+        conn.set_owing(true);
+        conn.sweep(Now::at_ms(1450));
+        conn.sweep(Now::at_ms(1900));
+        assert!(!conn.is_stalled(), "bytes came in between");
+        conn.sweep(Now::at_ms(1950));
+        assert!(conn.is_stalled());
+        conn.set_owing(false);
+        assert!(!conn.is_stalled() && !conn.is_owing());
     }
 
     #[test]

@@ -22,6 +22,9 @@ pub struct Exchange {
     pub conn: Arc<Connection>,
     /// When its header was read.
     pub started: Now,
+    /// When it was admitted: later than `started` if a lookup had to be awaited. The upstream's time
+    /// begins here.
+    pub admitted: Now,
     /// The client's address: the peer, or what a trusted proxy says.
     pub client: IpAddr,
     /// Whether the peer is a trusted proxy.
@@ -127,6 +130,7 @@ impl Exchange {
         Self {
             conn,
             started: now,
+            admitted: now,
             client,
             trusted_peer: false,
             request_id,

@@ -45,7 +45,7 @@ pub struct Auth {
 /// The credential that a request presents.
 enum Presented<'a> {
     Token(&'a str),
-    Key(&'a KeyHeader, &'a [u8]),
+    Key(&'a HeaderName, &'a [u8]),
 }
 
 impl Auth {
@@ -74,10 +74,14 @@ impl Auth {
     ) -> Result<Arc<Principal>, Verdict> {
         match self.presented(headers).map_err(|r| self.refuse(r))? {
             Presented::Token(token) => self.token(token, now, asked),
-            Presented::Key(with, key) => with
-                .keys
-                .find(key, now.unix_s())
-                .map_err(|_| self.refuse(Reason::ApiKeyInvalid)),
+            Presented::Key(header, key) => {
+                // Several lists may share a header.
+                let lists = self.keys.iter().filter(|k| k.header == *header);
+                let mut found = lists.filter_map(|k| k.keys.find(key, now.unix_s()).ok());
+                found
+                    .next()
+                    .ok_or_else(|| self.refuse(Reason::ApiKeyInvalid))
+            }
         }
     }
 
@@ -93,7 +97,7 @@ impl Auth {
         if key.is_some_and(repeated) {
             return Err(Reason::CredentialsMalformed);
         }
-        let key = key.map(|(k, value)| Presented::Key(k, value.as_bytes()));
+        let key = key.map(|(k, value)| Presented::Key(&k.header, value.as_bytes()));
         if self.tokens.is_empty() {
             return key.ok_or(Reason::ApiKeyRequired);
         }

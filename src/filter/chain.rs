@@ -3,7 +3,7 @@
 use super::Verdict;
 use super::auth::Auth;
 use super::body_limit::BodyLimit;
-use super::rate_limit::RateLimit;
+use super::rate_limit::RateLimits;
 use crate::base::clock::Now;
 use crate::exchange::Exchange;
 use http::HeaderMap;
@@ -13,7 +13,7 @@ pub enum Filter {
     /// Who calls, and whether they may.
     Auth(Auth),
     /// How much they may call.
-    RateLimit(RateLimit),
+    RateLimit(RateLimits),
     /// How large a body they may send.
     BodyLimit(BodyLimit),
 }
@@ -29,8 +29,15 @@ impl Filter {
     ) -> Verdict {
         match self {
             Self::Auth(auth) => auth.request(headers, exchange, now, asked),
-            Self::RateLimit(limit) => limit.request(exchange, now),
+            Self::RateLimit(limits) => limits.request(exchange, now),
             Self::BodyLimit(limit) => limit.request(headers),
+        }
+    }
+
+    /// Adds what the answer should tell although a filter before this one refused the request.
+    pub fn report(&self, exchange: &mut Exchange, now: Now) {
+        if let Self::RateLimit(limits) = self {
+            limits.report(exchange, now);
         }
     }
 }

@@ -50,24 +50,77 @@ pub struct RateLimit {
     pub reset: Reset,
 }
 
-impl RateLimit {
-    /// Counts one request.
+/// The limits of a route. All of them pass a request, or none of them counts it.
+pub struct RateLimits {
+    /// Each of them.
+    pub limits: Box<[RateLimit]>,
+}
+
+impl RateLimits {
+    /// Judges one request, counts it if every limit allows it, and leaves in the exchange what the
+    /// client is told.
     pub fn request(&self, exchange: &mut Exchange, now: Now) -> Verdict {
+        // With one limit, deciding and counting are one step.
+        let several = self.limits.len() > 1;
+        let refused = several.then(|| {
+            let mut all = self.limits.iter().map(|limit| limit.ask(exchange, now, 1));
+            all.find(|decision| !decision.allowed)
+        });
+        if let Some(decision) = refused.flatten() {
+            return refusal(&decision);
+        }
+        exchange.limit = None;
+        for limit in &self.limits {
+            let decision = limit.count(exchange, now);
+            if !decision.allowed {
+                return refusal(&decision);
+            }
+        }
+        Verdict::Pass
+    }
+
+    /// Leaves in the exchange what the client is told where something else refused it.
+    pub fn report(&self, exchange: &mut Exchange, now: Now) {
+        for limit in &self.limits {
+            limit.ask(exchange, now, 0);
+        }
+    }
+}
+
+fn refusal(decision: &Decision) -> Verdict {
+    let refusal = Refusal::new(Reason::RateLimited);
+    Verdict::refuse(refusal.retry_after_ms(decision.retry_after_ms))
+}
+
+impl RateLimit {
+    /// Decides and counts.
+    fn count(&self, exchange: &mut Exchange, now: Now) -> Decision {
         let key = self.key(exchange);
-        let decision: Decision = match &self.counts {
+        let decision = match &self.counts {
             Counts::Exact(store, rule) => store.check(rule, &key, now.steady_ms, 1),
             Counts::Estimate(estimator) => estimator.check(&key, now.steady_ms, 1),
         };
+        self.tell(exchange, decision);
+        decision
+    }
+
+    /// Decides without counting.
+    fn ask(&self, exchange: &mut Exchange, now: Now, cost: u32) -> Decision {
+        let key = self.key(exchange);
+        let decision = match &self.counts {
+            Counts::Exact(store, rule) => store.peek(rule, &key, now.steady_ms, cost),
+            Counts::Estimate(estimator) => estimator.peek(&key, now.steady_ms, cost),
+        };
+        self.tell(exchange, decision);
+        decision
+    }
+
+    fn tell(&self, exchange: &mut Exchange, decision: Decision) {
         exchange.report_limit(LimitReport {
             decision,
             headers: self.headers,
             reset: self.reset,
         });
-        if decision.allowed {
-            return Verdict::Pass;
-        }
-        let refusal = Refusal::new(Reason::RateLimited).retry_after_ms(decision.retry_after_ms);
-        Verdict::refuse(refusal)
     }
 
     /// The kinds are told apart by a first part, so that no address or user equals a client.

@@ -13,29 +13,32 @@ pub fn reason(error: &Error, conn: &Connection, body_complete: bool) -> Reason {
         (ErrorSource::Downstream, ErrorType::WriteError | ErrorType::WriteTimedout) => {
             return Reason::ClientClosed;
         }
-        _ if conn.expired() => return slow(body_complete),
+        _ if conn.expired() => return slow(conn, body_complete),
         _ => (),
     }
     match error.esource() {
-        ErrorSource::Upstream => upstream(error, body_complete),
+        ErrorSource::Upstream => upstream(error, conn, body_complete),
         ErrorSource::Downstream if broken_framing(error) => Reason::BadRequest,
         ErrorSource::Downstream => downstream(error),
         ErrorSource::Internal | ErrorSource::Unset => Reason::InternalError,
     }
 }
 
-/// Too slow: the client, as long as its own upload is not complete; else the service.
-fn slow(body_complete: bool) -> Reason {
-    if body_complete {
-        Reason::UpstreamTimeout
-    } else {
+/// Too slow: the client, as long as it owes bytes of its upload; else the service, which did not
+/// answer or did not take what came.
+fn slow(conn: &Connection, body_complete: bool) -> Reason {
+    if !body_complete && conn.is_owing() {
         Reason::BodyTimeout
+    } else {
+        Reason::UpstreamTimeout
     }
 }
 
-fn upstream(error: &Error, body_complete: bool) -> Reason {
+fn upstream(error: &Error, conn: &Connection, body_complete: bool) -> Reason {
     match error.etype() {
-        ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => Reason::UpstreamTimeout,
+        ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout | ErrorType::WriteTimedout => {
+            Reason::UpstreamTimeout
+        }
         ErrorType::ConnectRefused
         | ErrorType::ConnectNoRoute
         | ErrorType::ConnectError
@@ -45,9 +48,14 @@ fn upstream(error: &Error, body_complete: bool) -> Reason {
         | ErrorType::InvalidCert
         | ErrorType::HandshakeError => Reason::UpstreamConnectFailed,
         // The clock of an upstream read runs while the client is still uploading.
-        ErrorType::ReadTimedout | ErrorType::WriteTimedout => slow(body_complete),
+        ErrorType::ReadTimedout => slow(conn, body_complete),
         ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError => {
-            Reason::UpstreamReset
+            // A service may give up on an upload that has stalled; that is no fault of its own.
+            if !body_complete && conn.is_stalled() {
+                Reason::BodyTimeout
+            } else {
+                Reason::UpstreamReset
+            }
         }
         _ => Reason::UpstreamInvalid,
     }
@@ -80,26 +88,16 @@ fn is_failure(reason: Reason) -> bool {
     )
 }
 
-/// Tells the breaker of a request that failed. What is the client's or our own fault is no verdict:
-/// the permit is given back unused.
+/// Tells the breaker of a request that failed, under the request's own permit and once. What is the
+/// client's or our own fault is no verdict. An answer that was still coming when the request's total
+/// ended is none either: it may be a long one, or the client a slow one.
 pub fn settle(shared: &Shared, ctx: &mut Ctx, reason: Reason) {
-    let Some(flight) = &mut ctx.flight else {
+    let Some(flight) = ctx.flight.as_mut().filter(|_| is_failure(reason)) else {
         return;
     };
-    let now = shared.clock.now();
-    let permit = flight.permit.take();
-    if !is_failure(reason) {
-        return;
-    }
-    // An answer that began well and broke off has had its verdict; the break counts as well.
-    let late = || {
-        flight
-            .pool
-            .breaker
-            .as_ref()
-            .and_then(|b| b.permit(now).ok())
-    };
-    if let Some(transition) = permit.or_else(late).and_then(|p| p.failure(now)) {
+    let cut_off = reason == Reason::UpstreamTimeout && flight.answered;
+    let permit = flight.permit.take().filter(|_| !cut_off);
+    if let Some(transition) = permit.and_then(|p| p.failure(shared.clock.now())) {
         choose::tell(&flight.pool, transition);
     }
 }
@@ -127,13 +125,34 @@ mod tests {
         reason(&error, &conn(), complete)
     }
 
+    fn owing(kind: ErrorType, complete: bool) -> Reason {
+        let conn = conn();
+        conn.set_owing(true);
+        conn.sweep(Now::at_ms(1000));
+        conn.sweep(Now::at_ms(1600));
+        reason(&Error::explain(kind, "a test").into_up(), &conn, complete)
+    }
+
     #[test]
     fn a_stalled_upload_is_never_the_services_fault() {
-        let timeout = ErrorType::ReadTimedout;
-        assert_eq!(of(timeout.clone(), true, true), Reason::UpstreamTimeout);
-        assert_eq!(of(timeout.clone(), true, false), Reason::BodyTimeout);
-        assert_eq!(of(timeout, false, false), Reason::BodyTimeout);
+        for kind in [ErrorType::ReadTimedout, ErrorType::ConnectionClosed] {
+            assert_eq!(owing(kind, false), Reason::BodyTimeout);
+        }
+        let slow = of(ErrorType::ReadTimedout, false, false);
+        assert_eq!(slow, Reason::BodyTimeout);
         assert!(!is_failure(Reason::BodyTimeout));
+        let late = owing(ErrorType::ReadTimedout, true);
+        assert_eq!(late, Reason::UpstreamTimeout, "all of it has come");
+    }
+
+    // A service that took the connection and never read a 30 MiB upload was answered for with 408.
+    #[test]
+    fn a_service_that_takes_no_upload_is_to_blame() {
+        for kind in [ErrorType::ReadTimedout, ErrorType::WriteTimedout] {
+            assert_eq!(of(kind, true, false), Reason::UpstreamTimeout);
+        }
+        let closed = of(ErrorType::ConnectionClosed, true, false);
+        assert_eq!(closed, Reason::UpstreamReset, "while the upload flowed");
     }
 
     #[test]
@@ -143,6 +162,8 @@ mod tests {
         conn.sweep(Now::at_ms(200));
         let error = Error::explain(ErrorType::ReadError, "a test").into_down();
         assert_eq!(reason(&error, &conn, true), Reason::UpstreamTimeout);
+        assert_eq!(reason(&error, &conn, false), Reason::UpstreamTimeout);
+        conn.set_owing(true);
         assert_eq!(reason(&error, &conn, false), Reason::BodyTimeout);
     }
 

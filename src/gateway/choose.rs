@@ -55,7 +55,7 @@ pub fn upstream(
     });
     let total = u64::try_from(pool.spec.timeouts.total.as_millis()).unwrap_or(u64::MAX);
     let total_ms = route.timeout_ms.unwrap_or(total);
-    exchange.conn.limit(exchange.started, total_ms);
+    exchange.conn.limit(exchange.admitted, total_ms);
     Ok(Flight {
         permit: permit(shared, &pool)?,
         pool,
@@ -150,7 +150,7 @@ pub fn target(shared: &Shared, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
         exchange.refusal = Some(refusal.of(&flight.pool.spec.name));
         return Error::e_explain(ErrorType::ConnectNoRoute, "no healthy target");
     };
-    let spent_ms = now.since_ns(exchange.started) / 1_000_000;
+    let spent_ms = now.since_ns(exchange.admitted) / 1_000_000;
     let left = Duration::from_millis(flight.total_ms.saturating_sub(spent_ms).max(1));
     let peer = chosen.peer(&flight.pool.spec.timeouts, left);
     flight.tried.add(chosen.index);

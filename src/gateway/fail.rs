@@ -9,7 +9,7 @@ use crate::observe::reason::Reason;
 use crate::snapshot::ErrorShape;
 use bytes::Bytes;
 use http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
+    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use http::{HeaderName, HeaderValue, Method};
 use pingora::http::ResponseHeader;
@@ -133,9 +133,6 @@ fn detail(refusal: &Refusal) -> String {
 }
 
 fn body(refusal: &Refusal, exchange: &Exchange, shape: ErrorShape) -> Bytes {
-    if exchange.method == Method::HEAD {
-        return Bytes::new();
-    }
     let mut fields = Map::new();
     let detail = detail(refusal);
     match shape {
@@ -235,21 +232,41 @@ pub async fn write(session: &mut Session, answer: Answer, ctx: &mut Ctx) -> Resu
         session.set_keepalive(None);
     }
     session.set_total_drain_timeout(Some(DRAIN));
+    let close = !worth_draining(session);
+    session.set_close_on_response_before_downstream_finish(close);
     let body = Some(answer.body).filter(|b| !head && !b.is_empty());
-    session
-        .write_response_header(Box::new(header), body.is_none())
-        .await?;
+    // What cannot be written is the client's affair.
+    let header = session.write_response_header(Box::new(header), body.is_none());
+    header.await.map_err(Error::into_down)?;
     if let Some(body) = body {
         if let Some(exchange) = exchange {
             exchange.bytes_out = body.len() as u64;
         }
-        session.write_response_body(Some(body), true).await?;
+        let body = session.write_response_body(Some(body), true);
+        body.await.map_err(Error::into_down)?;
     }
     Ok(())
 }
 
+/// Whether the body of a request that is answered early is so small that reading the rest of it is
+/// cheaper than a new connection. A client that waits for `100 Continue` may never send it.
+fn worth_draining(session: &Session) -> bool {
+    let headers = &session.req_header().headers;
+    let length = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok());
+    let length: Option<u64> = length.and_then(|v| v.parse().ok());
+    length.is_some_and(|n| n <= SMALL_BODY) && !headers.contains_key(EXPECT)
+}
+
+/// Bytes of a body that may be read only to be thrown away.
+const SMALL_BODY: u64 = 64 * 1024;
 /// How long the rest of a refused request's body is read.
 const DRAIN: Duration = Duration::from_secs(2);
+
+/// The status of the answer that has begun; an interim one (1xx) is none.
+pub fn begun(session: &Session) -> Option<u16> {
+    let written = session.response_written()?.status;
+    (!written.is_informational()).then_some(written.as_u16())
+}
 
 /// The hook after the last attempt: answers, unless an answer has begun or nobody is there.
 pub async fn after(
@@ -275,7 +292,7 @@ pub async fn after(
     let reason = refusal.reason;
     exchange.refusal = Some(refusal);
     blame::settle(shared, ctx, reason);
-    let begun = session.response_written().is_some();
+    let begun = begun(session).is_some();
     // The time limit that brought us here must not cut the answer off as well.
     if let Some(exchange) = &ctx.exchange {
         let phase = crate::exchange::connection::Phase::Busy;

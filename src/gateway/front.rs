@@ -9,6 +9,7 @@ use crate::observe::reason::Reason;
 use crate::observe::trace::{self, TraceContext};
 use http::StatusCode;
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 /// Makes the bytes of the answer, counts, and writes the access line.
 pub fn refuse(
@@ -37,7 +38,7 @@ pub fn refuse(
         protocol: "HTTP/1.1",
     };
     record::tell(shared, &exchange, &sent);
-    wire(&answer)
+    wire(&answer, &exchange)
 }
 
 /// What can be read of a request line, for the log: the method, and the path without its query.
@@ -51,7 +52,7 @@ fn request_line(header: &[u8]) -> Option<(http::Method, String)> {
     Some((method, String::from_utf8_lossy(shown).into_owned()))
 }
 
-fn wire(answer: &fail::Answer) -> Vec<u8> {
+fn wire(answer: &fail::Answer, exchange: &Exchange) -> Vec<u8> {
     let phrase = StatusCode::from_u16(answer.status).ok();
     let phrase = phrase.and_then(|s| s.canonical_reason()).unwrap_or("Error");
     let mut out = format!("HTTP/1.1 {} {phrase}\r\n", answer.status).into_bytes();
@@ -61,11 +62,15 @@ fn wire(answer: &fail::Answer) -> Vec<u8> {
         out.extend_from_slice(value.as_bytes());
         out.extend_from_slice(b"\r\n");
     }
+    let at = UNIX_EPOCH + Duration::from_millis(exchange.started.unix_ms);
     let end = format!(
-        "content-length: {}\r\nconnection: close\r\n\r\n",
+        "date: {}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        httpdate::fmt_http_date(at),
         answer.body.len()
     );
     out.extend_from_slice(end.as_bytes());
-    out.extend_from_slice(&answer.body);
+    if exchange.method != http::Method::HEAD {
+        out.extend_from_slice(&answer.body);
+    }
     out
 }

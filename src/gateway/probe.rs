@@ -27,15 +27,25 @@ pub fn answer(shared: &Shared, exchange: &Exchange) -> Result<Option<Answer>, Re
     match &listener.probes {
         None if exchange.path == HEALTH && reading => Ok(Some(text(200, "ok\n"))),
         None => Ok(None),
-        Some(_) if !reading => Err(Reason::ProbeDenied.into()),
-        Some(probes) => probe(shared, exchange, probes).map(Some),
+        Some(probes) => probe(shared, exchange, probes, reading).map(Some),
     }
 }
 
-fn probe(shared: &Shared, exchange: &Exchange, probes: &Probes) -> Result<Answer, Refusal> {
+fn probe(
+    shared: &Shared,
+    exchange: &Exchange,
+    probes: &Probes,
+    reading: bool,
+) -> Result<Answer, Refusal> {
     // The peer itself: nothing that is forwarded lets a stranger in.
     if !probes.networks.contains(exchange.conn.peer.ip()) {
         return Err(Reason::ProbeDenied.into());
+    }
+    if !reading {
+        return Err(Refusal {
+            allow: "GET".parse().ok(),
+            ..Reason::MethodNotAllowed.into()
+        });
     }
     match exchange.path.as_str() {
         HEALTH => Ok(text(200, "ok\n")),

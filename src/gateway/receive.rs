@@ -101,9 +101,13 @@ fn address(text: &str) -> Option<IpAddr> {
 
 /// Drops every name that is ours in any spelling, and upgrades, which no route offers.
 fn drop_reserved(header: &mut RequestHeader, snapshot: &Snapshot) {
-    while let Some(name) = header.headers.keys().find(|n| snapshot.headers.reserved(n)) {
-        let name = name.clone();
-        header.remove_header(&name);
+    let names = header.headers.keys();
+    let ours: Vec<HeaderName> = names
+        .filter(|name| snapshot.headers.reserved(name))
+        .cloned()
+        .collect();
+    for name in &ours {
+        header.remove_header(name);
     }
     if header.headers.contains_key(http::header::UPGRADE) {
         header.remove_header(&http::header::UPGRADE);

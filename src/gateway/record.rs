@@ -1,6 +1,6 @@
 //! The last step: the access line and the figures of a request, however it ended.
 
-use super::{Ctx, Shared, fail};
+use super::{Ctx, Shared, choose, fail};
 use crate::exchange::Exchange;
 use crate::exchange::refusal::Refusal;
 use crate::observe::access_log::Record;
@@ -24,15 +24,20 @@ pub fn end(shared: &Shared, session: &mut Session, error: Option<&Error>, ctx: &
     if let (Some(_), None) = (error, &exchange.refusal) {
         exchange.refusal = Some(Refusal::new(Reason::InternalError));
     }
-    let written = session.response_written().map(|r| r.status.as_u16());
     let sent = Sent {
-        status: written.unwrap_or(0),
+        status: fail::begun(session).unwrap_or(0),
         bytes_in: ctx.bytes_in,
         protocol: "HTTP/1.1",
     };
     tell(shared, exchange, &sent);
     // Whatever is still held of an upstream is given back now, not when the task ends.
-    ctx.flight = None;
+    let Some(mut flight) = ctx.flight.take() else {
+        return;
+    };
+    let permit = flight.permit.take().filter(|_| flight.answered);
+    if let Some(transition) = permit.and_then(|p| p.success(shared.clock.now())) {
+        choose::tell(&flight.pool, transition);
+    }
 }
 
 /// What was exchanged with the client.

@@ -27,8 +27,7 @@ const HOP_BY_HOP: [HeaderName; 6] = [
 /// The statuses by which a service says that it is in trouble; 4xx are the client's.
 const FAILURES: [u16; 4] = [500, 502, 503, 504];
 
-/// The hook: the header of an answer has come. The breaker hears of it now: a long answer must not
-/// keep a probe's place.
+/// The hook: the header of an answer has come.
 ///
 /// # Errors
 /// A switch of protocols that was not asked for.
@@ -53,13 +52,17 @@ pub fn received(shared: &Shared, response: &mut ResponseHeader, ctx: &mut Ctx) -
     if let Some(exchange) = &mut ctx.exchange {
         exchange.times.first_byte_ns = now.since_ns(exchange.started);
     }
-    if let Some(permit) = flight.permit.take() {
-        let verdict = if FAILURES.contains(&status) {
-            Permit::failure
+    let failed = FAILURES.contains(&status);
+    // A probe is judged by the header, since a long answer must not keep its place; any other
+    // request at its end, so that one that breaks off later counts once, as a failure.
+    let judged = |permit: &Permit| failed || permit.is_probe();
+    if let Some(permit) = flight.permit.take_if(|permit| judged(permit)) {
+        let verdict = if failed {
+            permit.failure(now)
         } else {
-            Permit::success
+            permit.success(now)
         };
-        if let Some(transition) = verdict(permit, now) {
+        if let Some(transition) = verdict {
             choose::tell(&flight.pool, transition);
         }
     }

@@ -1,6 +1,6 @@
 //! The fifth step, where the first attempt failed: whether another one is safe, and worth it.
 
-use super::Ctx;
+use super::{Ctx, fail};
 use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType};
@@ -36,7 +36,7 @@ pub fn replay(
         );
     let safe = session.req_header().method.is_idempotent()
         && !session.as_ref().retry_buffer_truncated()
-        && session.response_written().is_none();
+        && fail::begun(session).is_none();
     error.set_retry(broken && safe && may_try_again(ctx));
     error
 }

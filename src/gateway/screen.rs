@@ -4,7 +4,6 @@
 use super::choose::{self, Flight};
 use super::{Ctx, Shared, connection, fail, probe, receive};
 use crate::base::clock::Now;
-use crate::exchange::connection::Phase;
 use crate::exchange::refusal::Refusal;
 use crate::exchange::{Exchange, RouteRef};
 use crate::filter::{Lookup, Verdict};
@@ -48,8 +47,6 @@ pub async fn enter(shared: &Shared, session: &mut Session, ctx: &mut Ctx) -> Res
     let snapshot = shared.snapshot.load_full();
     let (id, trace) = receive::identify(&session.req_header().headers);
     let mut exchange = Exchange::new(conn, now, id, trace);
-    // Whatever the request becomes, it ends; a route sets its own limit.
-    exchange.conn.arm(Phase::Busy, now, 60_000);
     let outcome = judge(
         shared,
         &snapshot,
@@ -131,14 +128,18 @@ async fn pass(
     exchange: &mut Exchange,
     now: Now,
 ) -> Result<(), Refusal> {
-    for filter in &route.chain {
-        match filter.request(headers, exchange, now, false) {
-            Verdict::Pass => (),
-            Verdict::Refuse(refusal) => return Err(*refusal),
-            Verdict::Ask(lookup) => {
-                look_up(lookup, headers).await;
-                unwrap(filter.request(headers, exchange, shared.clock.now(), true))?;
-            }
+    for (n, filter) in route.chain.iter().enumerate() {
+        let mut verdict = filter.request(headers, exchange, now, false);
+        if let Verdict::Ask(lookup) = verdict {
+            look_up(lookup, headers).await;
+            exchange.admitted = shared.clock.now();
+            verdict = filter.request(headers, exchange, exchange.admitted, true);
+        }
+        if let Err(refusal) = unwrap(verdict) {
+            // The limits behind it are told of all the same, not counted.
+            let behind = &route.chain[n + 1..];
+            behind.iter().for_each(|f| f.report(exchange, now));
+            return Err(refusal);
         }
     }
     Ok(())

@@ -95,18 +95,9 @@ impl Estimator {
     /// takes it into account. `now_ms` is steady Unix time.
     pub fn check(&self, key: &Key, now_ms: u64, cost: u32) -> Decision {
         let turn = self.turn(now_ms);
-        let sketch = turn.sketch as usize;
-        let counted = self.sketches[sketch].incr(key.bits(), cost.try_into().unwrap_or(isize::MAX));
-        let prev = if turn.adjacent {
-            count(self.sketches[(sketch + 2) % 3].get(key.bits()))
-        } else {
-            0
-        };
-        let after = State {
-            start_ms: turn.window * self.rule.window_ms(),
-            prev,
-            curr: count(counted),
-        };
+        let sketch = &self.sketches[turn.sketch as usize];
+        let counted = sketch.incr(key.bits(), cost.try_into().unwrap_or(isize::MAX));
+        let after = self.state(key, turn, counted);
         let before = State {
             curr: after.curr.saturating_sub(cost),
             ..after
@@ -116,6 +107,26 @@ impl Estimator {
             decision.retry_after_ms = self.rule.wait(after, now_ms, cost);
         }
         decision
+    }
+
+    /// What is known of a key, counting nothing: a decision on one more request of `cost`.
+    pub fn peek(&self, key: &Key, now_ms: u64, cost: u32) -> Decision {
+        let turn = self.turn(now_ms);
+        let counted = self.sketches[turn.sketch as usize].get(key.bits());
+        let state = self.state(key, turn, counted);
+        self.rule.decide(state, now_ms, cost).1
+    }
+
+    fn state(&self, key: &Key, turn: Turn, counted: isize) -> State {
+        let before = (turn.sketch as usize + 2) % 3;
+        let prev = turn
+            .adjacent
+            .then(|| count(self.sketches[before].get(key.bits())));
+        State {
+            start_ms: turn.window * self.rule.window_ms(),
+            prev: prev.unwrap_or(0),
+            curr: count(counted),
+        }
     }
 
     /// The sketch to count in; if a window has begun, the next one, which was cleared before.
@@ -194,9 +205,9 @@ mod tests {
         }
         assert!(!flood.check(&key(1), NOW, 1).allowed);
         assert!(flood.check(&key(2), NOW, 1).allowed);
-        // 101 counted before, three quarters through: ceil(25.25) = 26 used.
+        // 101 counted before, three quarters through: 25.25 used.
         let decision = flood.check(&key(1), NOW + 105_000, 1);
-        assert_eq!((decision.allowed, decision.remaining), (true, 73));
+        assert_eq!((decision.allowed, decision.remaining), (true, 74));
         assert_eq!(decision.reset_ms, NOW + 120_000);
         let decision = flood.check(&key(1), NOW + 300_000, 1);
         assert_eq!(decision.remaining, 99, "an idle gap is forgotten");
@@ -210,8 +221,8 @@ mod tests {
             .last()
             .unwrap();
         assert!(!last.allowed);
-        // 20 counted: next window, once 20 × left <= 9.
-        let wait = 60_000 + 60_000 - 60_000 * 9 / 20;
+        // 20 counted: next window, once 20 × left < 10.
+        let wait = 60_000 + 60_000 / 2 + 1;
         assert_eq!(last.retry_after_ms, wait);
         let early = estimator(10, 1000);
         for _ in 0..20 {

@@ -129,6 +129,14 @@ impl Store {
         }
     }
 
+    /// What [`Store::check`] would say, counting nothing and making no room.
+    pub fn peek(&self, rule: &SlidingWindow, key: &Key, now_ms: u64, cost: u32) -> Decision {
+        let lookup = self.lookup(rule, key, now_ms, cost);
+        let counting = self.find(&lookup).filter(|found| !found.word.is_claim());
+        let state = counting.map(|found| found.word.state(now_ms / 1000, lookup.window_s));
+        lookup.decide(state.unwrap_or_default()).1
+    }
+
     /// Clients in use whose cell was taken away for a new one because the table was full there; each
     /// started again from zero. A rising figure asks for a larger `max_keys`.
     pub fn evictions(&self) -> u64 {
@@ -314,6 +322,22 @@ mod tests {
 
     fn rule(limit: u64, seconds: u64) -> SlidingWindow {
         SlidingWindow::new(limit, seconds * 1000).unwrap()
+    }
+
+    #[test]
+    fn a_peek_says_what_a_check_would_and_counts_nothing() {
+        let (store, rule) = (Store::new(100).unwrap(), rule(2, 60));
+        assert_eq!(store.peek(&rule, &key(1), NOW, 1).remaining, 1);
+        assert_eq!(store.live_keys(NOW), 0);
+        for left in [1, 0] {
+            let peeked = store.peek(&rule, &key(1), NOW, 1);
+            assert_eq!(peeked, store.check(&rule, &key(1), NOW, 1));
+            assert_eq!(peeked.remaining, left);
+        }
+        assert_eq!(store.peek(&rule, &key(1), NOW, 0).remaining, 0);
+        let refused = store.peek(&rule, &key(1), NOW, 1);
+        assert!(!refused.allowed);
+        assert_eq!(refused, store.check(&rule, &key(1), NOW, 1));
     }
 
     #[test]

@@ -3,11 +3,12 @@
 //! Windows are aligned to the Unix epoch. The estimate of the last window's length of time is
 //! `prev × (1 − progress) + curr`, where `prev` is the count of the window before, taken to be
 //! spread evenly over it, and `progress` how much of the current window has passed. A request is
-//! refused if the estimate with its cost would be over the limit, and is then not counted.
+//! refused if the estimate has reached the limit, and is then not counted; one of a cost above 1 is
+//! refused where the last of so many single requests would be.
 //!
 //! All arithmetic is on whole numbers and exact. As counts and limit are whole,
-//! `prev × left / window + curr + cost <= limit` holds if and only if it holds with the first term
-//! rounded up; that term's product stays below 2^63 (counts under 2^28, windows under 2^35 ms).
+//! `prev × left / window + curr < limit` holds if and only if it holds with the first term rounded
+//! down; that term's product stays below 2^63 (counts under 2^28, windows under 2^35 ms).
 
 use super::{Decision, Fault, MAX_LIMIT, MAX_WINDOW_MS};
 
@@ -94,7 +95,7 @@ impl SlidingWindow {
         };
         let (prev, curr) = (u64::from(state.prev), u64::from(state.curr));
         // The window may begin to weigh `count` down to the room there is when this much of it is left.
-        let left = |room: u64, count: u64| (room * self.window_ms).checked_div(count);
+        let left = |room: u64, count: u64| ((room + 1) * self.window_ms - 1).checked_div(count);
         let free_ms = if let Some(room) = room.checked_sub(curr) {
             let left = left(room, prev).map_or(self.window_ms, |ms| ms.min(self.window_ms));
             state.start_ms + self.window_ms - left
@@ -125,11 +126,11 @@ impl SlidingWindow {
         }
     }
 
-    /// The estimate at `at_ms`, a time not before the state's window, rounded up.
+    /// The estimate at `at_ms`, a time not before the state's window, rounded down.
     fn used(&self, state: State, at_ms: u64) -> u64 {
         let left_ms = self.window_ms.saturating_sub(at_ms - state.start_ms);
         let before = u64::from(state.prev) * left_ms;
-        u64::from(state.curr) + before.div_ceil(self.window_ms)
+        u64::from(state.curr) + before / self.window_ms
     }
 }
 
@@ -185,8 +186,8 @@ mod tests {
     fn a_burst_over_the_boundary_gets_one_limit_not_two() {
         let mut state = State::default();
         assert_eq!(send(&hundred(), &mut state, 10 * MINUTE - 1000, 1000), 100);
-        // One second into the next window, 100 × 59/60 of the burst still weigh: room for one.
-        assert_eq!(send(&hundred(), &mut state, 10 * MINUTE + 1000, 1000), 1);
+        // One second into the next window, 98.3 of the burst still weigh: 98.3 and 99.3 are below 100.
+        assert_eq!(send(&hundred(), &mut state, 10 * MINUTE + 1000, 1000), 2);
     }
 
     #[test]
@@ -233,7 +234,8 @@ mod tests {
             assert!(!decision.allowed);
             assert_eq!(last, after);
             assert_eq!(decision.reset_ms, 6 * MINUTE);
-            assert_eq!(now + decision.retry_after_ms, 5 * MINUTE + 1500);
+            // 60 and 40 × (1 − 1/60,000): just below 100.
+            assert_eq!(now + decision.retry_after_ms, 5 * MINUTE + 1);
         }
     }
 
@@ -271,10 +273,14 @@ mod tests {
             prev: u32::MAX,
             curr: 0,
         };
-        let (_, decision) = rule.decide(state, 1, 1);
-        assert!(!decision.allowed);
-        // A 268,435,454th of the 366 days is 117.8 ms.
-        assert_eq!(1 + decision.retry_after_ms, 118);
+        assert!(!rule.decide(state, 0, 1).1.allowed);
+        assert_eq!(rule.decide(state, 0, 1).1.retry_after_ms, 1);
+        // 117 ms are less than a 268,435,454th of the 366 days; a second request waits for 118.
+        let (state, first) = rule.decide(state, 117, 1);
+        assert!(first.allowed);
+        let (_, second) = rule.decide(state, 117, 1);
+        assert!(!second.allowed);
+        assert_eq!(117 + second.retry_after_ms, 118);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::exchange::refusal::Challenge;
 use crate::filter::auth::{Auth, KeyHeader};
 use crate::filter::body_limit::BodyLimit;
 use crate::filter::chain::Filter;
+use crate::filter::rate_limit::{RateLimit, RateLimits};
 use crate::observe::metrics::Metrics;
 use crate::route::method::MethodSet;
 use crate::route::pattern::PathPattern;
@@ -80,10 +81,9 @@ fn one(
     if let AuthConf::Required(required) = &auth.value {
         chain.push(Filter::Auth(authentication(required, &auth.place, parts)?));
     }
-    for limit in limits {
-        let found = parts.limits.on_route(&limit.value, index);
-        let found = found.ok_or_else(|| unknown(&limit.place, "limit", &limit.value));
-        chain.push(Filter::RateLimit(found?));
+    if !limits.is_empty() {
+        let limits = route_limits(limits, index, parts)?;
+        chain.push(Filter::RateLimit(RateLimits { limits }));
     }
     let max_bytes = max_body.value.0;
     chain.push(Filter::BodyLimit(BodyLimit { max_bytes }));
@@ -99,6 +99,18 @@ fn one(
         to: destination(to, parts)?,
     };
     Ok((route, entry))
+}
+
+fn route_limits(
+    names: &[Spanned<String>],
+    route: usize,
+    parts: &Parts<'_>,
+) -> Result<Box<[RateLimit]>, Fault> {
+    let found = names.iter().map(|name| {
+        let limit = parts.limits.on_route(&name.value, route);
+        limit.ok_or_else(|| unknown(&name.place, "limit", &name.value))
+    });
+    found.collect()
 }
 
 fn entry(index: usize, conf: &Spanned<MatchConf>) -> Result<(PathPattern, Entry), Fault> {
@@ -164,9 +176,12 @@ fn authentication(
 /// RFC 6750 §3 for tokens; keys have no registered scheme, so theirs names the header.
 fn challenge(tokens: bool, keys: &[KeyHeader], scopes: &[String]) -> Challenge {
     let scopes = scopes.join(" ");
-    let key = keys
+    let mut headers: Vec<&str> = keys.iter().map(|k| k.header.as_str()).collect();
+    headers.sort_unstable();
+    headers.dedup();
+    let key = headers
         .iter()
-        .map(|k| format!("ApiKey realm=\"tollgate\", header=\"{}\"", k.header));
+        .map(|header| format!("ApiKey realm=\"tollgate\", header=\"{header}\""));
     let key: Vec<String> = key.collect();
     let with = |bearer: &str| {
         let bearer = tokens.then(|| format!("Bearer realm=\"tollgate\"{bearer}"));

@@ -65,7 +65,7 @@ fn times(conf: &TimeoutsConf) -> Timeouts {
     } = conf;
     Timeouts {
         connect: connect.value.0,
-        read: read.value.0,
+        read: read.as_ref().map(|r| r.value.0),
         total: total.value.0,
         idle: idle.value.0,
     }

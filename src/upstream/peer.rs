@@ -17,8 +17,8 @@ pub fn template(address: SocketAddr, spec: &Spec) -> HttpPeer {
     let options = &mut peer.options;
     options.connection_timeout = Some(spec.timeouts.connect);
     options.total_connection_timeout = Some(spec.timeouts.connect);
-    options.read_timeout = Some(spec.timeouts.read);
-    options.write_timeout = Some(spec.timeouts.read);
+    let step = spec.timeouts.read.unwrap_or(spec.timeouts.total);
+    (options.read_timeout, options.write_timeout) = (Some(step), Some(step));
     options.idle_timeout = Some(spec.timeouts.idle);
     options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
     peer
@@ -27,9 +27,12 @@ pub fn template(address: SocketAddr, spec: &Spec) -> HttpPeer {
 /// The template with its limits cut to what is left of the request's time.
 pub fn within(template: &HttpPeer, timeouts: &Timeouts, left: Duration) -> HttpPeer {
     let mut peer = template.clone();
+    let options = &mut peer.options;
     if left < timeouts.connect {
-        peer.options.connection_timeout = Some(left);
-        peer.options.total_connection_timeout = Some(left);
+        options.connection_timeout = Some(left);
+        options.total_connection_timeout = Some(left);
     }
+    let step = timeouts.read.map_or(left, |read| read.min(left));
+    (options.read_timeout, options.write_timeout) = (Some(step), Some(step));
     peer
 }

@@ -26,8 +26,8 @@ pub enum Balance {
 pub struct Timeouts {
     /// For a connection to be made.
     pub connect: Duration,
-    /// Between two reads of an answer.
-    pub read: Duration,
+    /// Between two reads of an answer, or two writes of a body; without one the total alone counts.
+    pub read: Option<Duration>,
     /// From the request's arrival to the last byte of its answer.
     pub total: Duration,
     /// For an unused connection to be kept; below the service's own keep-alive.

@@ -38,7 +38,8 @@ impl Twin {
             self.of(key, window - 1)
         };
         let estimate = before * (scale - u128::from(elapsed)) + self.of(key, window) * scale;
-        let allowed = estimate + u128::from(cost) * scale <= u128::from(limit) * scale;
+        // The last of `cost` single requests meets an estimate that has not reached the limit.
+        let allowed = estimate + u128::from(cost) * scale < u128::from(limit + 1) * scale;
         if allowed {
             *self.admitted.entry((key, window)).or_default() += cost;
             self.newest.insert(key, window);
