@@ -138,7 +138,9 @@ async fn pass(
         if let Err(refusal) = unwrap(verdict) {
             // The limits behind it are told of all the same, not counted.
             let behind = &route.chain[n + 1..];
-            behind.iter().for_each(|f| f.report(exchange, now));
+            for filter in behind {
+                filter.report(exchange, now);
+            }
             return Err(refusal);
         }
     }

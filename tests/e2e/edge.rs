@@ -234,6 +234,11 @@ fn the_body_of_a_refused_request_is_never_read_as_a_request() {
     let post = Req::post("/%00", smuggled).bytes();
     client.send(&post).send(Req::get("/next").bytes());
     assert_eq!(client.read().status, 400);
+    assert_eq!(client.read().text(), "/next", "a small body is skipped");
+    let chunked = "POST /%00 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    client.send(format!("{chunked}23\r\n{smuggled}\r\n0\r\n\r\n"));
+    client.send(Req::get("/next").bytes());
+    assert_eq!(client.read().status, 400);
     match client.try_read() {
         Ok(answer) => assert_eq!(answer.text(), "/next"),
         Err(Broken::Closed) => (),

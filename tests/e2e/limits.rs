@@ -311,3 +311,41 @@ fn a_flood_is_stopped_before_anything_is_verified() {
     );
     assert_eq!(origin.hits(), 1);
 }
+
+#[test]
+fn what_one_limit_refuses_no_other_counts() {
+    let origin = Origin::start();
+    let gateway = gateway(
+        &origin,
+        "limits:\n\
+         - { name: wide, key: route, algorithm: sliding_window, rate: 10/1h, per_route: false }\n\
+         - { name: tight, key: address, algorithm: sliding_window, rate: 2/1h }\n\
+         routes:\n\
+         - { name: both, match: { path: /both }, auth: none, limits: [wide, tight], to: up }\n\
+         - { name: wide, match: { path: /wide }, auth: none, limits: [wide], to: up }\n",
+    );
+    gateway.begin_window(3600);
+    for n in 0..7 {
+        let want = if n < 2 { 200 } else { 429 };
+        assert_eq!(gateway.get("/both").status, want);
+    }
+    let left = gateway.get("/wide").number("x-ratelimit-remaining");
+    assert_eq!(left, 7, "ten less two that passed and this one");
+}
+
+#[test]
+fn a_refusal_for_another_reason_tells_of_the_limit_and_is_not_counted() {
+    let origin = Origin::start();
+    let gateway = gateway(
+        &origin,
+        "limits: [{ name: l, key: client, algorithm: sliding_window, rate: 5/1h }]\n\
+         routes: [{ name: r, match: { path: / }, auth: { any: [partners] }, limits: [l], to: up }]\n",
+    );
+    gateway.begin_window(3600);
+    for _ in 0..10 {
+        let answer = gateway.get("/");
+        assert_eq!(answer.status, 401);
+        assert_eq!(answer.number("x-ratelimit-limit"), 5);
+        assert_eq!(answer.number("x-ratelimit-remaining"), 5);
+    }
+}

@@ -8,6 +8,7 @@
 )]
 
 mod answers;
+mod blame;
 mod breaker;
 mod drain;
 mod edge;
