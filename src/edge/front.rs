@@ -13,6 +13,7 @@ use pingora::protocols::{
     TimingDigest, UniqueID,
 };
 use std::cell::RefCell;
+use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -85,7 +86,6 @@ impl Transport {
 }
 
 /// One client connection.
-#[derive(Debug)]
 pub struct Front {
     /// Always there until the drop.
     transport: Option<Transport>,
@@ -101,6 +101,15 @@ pub struct Front {
     socket: Arc<SocketDigest>,
     /// Carries `conn` to the request's hooks; the way through Pingora that works for every protocol.
     digest: Arc<ProxyDigest>,
+}
+
+/// Without what was read or written: that may hold credentials, and Pingora logs its streams.
+impl fmt::Debug for Front {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Front");
+        shown.field("peer", &self.conn.peer);
+        shown.finish_non_exhaustive()
+    }
 }
 
 impl Front {

@@ -1,5 +1,11 @@
 //! Pure cores against naive twins: one module a core.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test may fail where it stands, and looks at a clock of its own"
+)]
+
 mod balance;
 mod breaker;
 mod identity;

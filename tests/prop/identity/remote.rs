@@ -1,5 +1,10 @@
 //! Fetching published keys from a scripted server: rotation, outage, floods, ill behaviour.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "these measure how long a caller really waits"
+)]
+
 use super::mint::*;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};

@@ -1,0 +1,73 @@
+# demo, test, test-long, bench. Every step is one plain command, also listed in README.md.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.PHONY: demo test test-long bench fmt clippy tests doc deny advisories story summary packages
+
+# What a build needs besides Rust.
+PACKAGES := gcc g++ libc6-dev cmake make pkg-config ca-certificates
+CARGO_DENY := 0.20.2
+export PATH := $(CURDIR)/target/tools/bin:$(PATH)
+export CARGO_TERM_COLOR ?= never
+
+## Demo services, an issuer of tokens and the gateway in one process; prints curl lines.
+demo: packages
+	cargo run --locked --quiet -- demo
+
+## What CI runs.
+test: fmt clippy tests doc deny advisories story summary
+
+fmt:
+	cargo fmt --check
+
+clippy: packages
+	cargo clippy --locked --all-targets -- -D warnings
+
+# Units, properties, config cases, every YAML of the documents and of conf/, architecture, end to end.
+tests: packages
+	@mkdir -p target
+	cargo test --locked 2>&1 | tee target/test.log
+
+doc: packages
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+
+deny: target/tools/bin/cargo-deny
+	cargo deny --locked check bans licenses sources
+
+# The database of advisories lies outside of crates.io. Where it cannot be reached, that is said.
+advisories: target/tools/bin/cargo-deny
+	@if timeout 120 cargo deny --locked fetch db >target/advisories.log 2>&1; then \
+		cargo deny --locked check advisories; \
+	else \
+		echo "=============================================================================="; \
+		echo "ADVISORIES WERE NOT CHECKED: their database cannot be reached from this machine."; \
+		sed -n 's/.*fatal: /git says: /p' target/advisories.log; \
+		echo "=============================================================================="; \
+	fi
+
+story: packages
+	cargo run --locked --quiet -- demo --check
+
+# Once more at the very end, so that the last lines say what was tested.
+summary: tests
+	@grep -E '^ +(Running|Doc-tests) |^test result: ' target/test.log
+
+## Many more cases of every property.
+test-long: packages
+	PROPTEST_CASES=20000 cargo test --locked --test prop
+
+## Instructions and allocations, then load; results land in bench/results/.
+bench: packages
+	bench/micro/run
+	bench/run
+
+packages:
+	@dpkg -s $(PACKAGES) >/dev/null 2>&1 \
+		|| DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $(PACKAGES) \
+		|| { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $(PACKAGES); }
+
+# Unoptimised: it runs for seconds and is built for two minutes.
+target/tools/bin/cargo-deny: packages
+	@cargo deny --version 2>/dev/null | grep -qF '$(CARGO_DENY)' || CARGO_TARGET_DIR=target/tools/build \
+		cargo install cargo-deny --locked --quiet --debug --version $(CARGO_DENY) --root target/tools
+	@rm -rf target/tools/build

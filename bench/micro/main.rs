@@ -1,0 +1,53 @@
+//! The decision path, request after request, for counting instructions and allocations.
+//!
+//! `cargo bench --bench micro` prints nanoseconds; `bench/micro/run` runs this under callgrind and
+//! prints instructions and allocations a request. What is counted is in [`measured`]; the functions
+//! are those that serve requests.
+
+mod measured;
+mod setup;
+
+use setup::Bench;
+use std::process::ExitCode;
+
+/// The allocator of the real binary, so that its instructions are counted too.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// One round of a part.
+type Part = fn(&mut Bench);
+
+/// The parts, by the name that chooses them.
+const PARTS: [(&str, Part); 8] = [
+    ("decide", |b| measured::decide(b)),
+    ("receive", |b| measured::arrive(b)),
+    ("route", |b| measured::route(b)),
+    ("token", |b| measured::token(b)),
+    ("limit", |b| measured::limit(b)),
+    ("choose", |b| measured::choose(b)),
+    ("breaker", |b| measured::breaker(b)),
+    ("balance", |b| measured::balance(b)),
+];
+
+fn main() -> ExitCode {
+    // `cargo bench` adds flags of its own.
+    let words = std::env::args().skip(1).filter(|a| !a.starts_with("--"));
+    let words: Vec<String> = words.collect();
+    let mut bench = Bench::new();
+    let Some(name) = words.first() else {
+        for (name, part) in PARTS {
+            bench.run(part, 10_000);
+            let ns = bench.run(part, 200_000);
+            println!("{name:<10} {ns:>8.0} ns");
+        }
+        return ExitCode::SUCCESS;
+    };
+    let part = PARTS.iter().find(|(own, _)| own == name);
+    let rounds = words.get(1).map_or(Ok(1), |n| n.parse());
+    let (Some((_, part)), Ok(rounds)) = (part, rounds) else {
+        eprintln!("usage: micro [PART [ROUNDS]]");
+        return ExitCode::FAILURE;
+    };
+    bench.run(*part, rounds);
+    ExitCode::SUCCESS
+}

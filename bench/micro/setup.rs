@@ -1,0 +1,194 @@
+//! A gateway with 1,000 routes, one request for it, and the clock between rounds.
+
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use pingora::http::RequestHeader;
+use serde_json::json;
+use std::fmt::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use tollgate::base::clock::{Clock, Now};
+use tollgate::config;
+use tollgate::exchange::connection::{Connection, Listener};
+use tollgate::gateway::Shared;
+use tollgate::observe::access_log::{AccessLog, Target, Writer};
+use tollgate::observe::metrics::Metrics;
+use tollgate::snapshot::compile::{Tools, compile};
+use tollgate::snapshot::{Route, Snapshot};
+use tollgate::upstream::discovery;
+use tollgate::upstream::pool::Pool;
+
+/// Routes in the table.
+const ROUTES: usize = 1000;
+/// The one that is asked for.
+const ASKED: usize = 617;
+const KEY: &[u8] = include_bytes!("../../tests/keys/test-rsa-a.key.pem");
+
+/// Everything that a round needs, made before the first.
+pub struct Bench {
+    /// The gateway.
+    pub shared: Arc<Shared>,
+    /// Its config, compiled.
+    pub snapshot: Arc<Snapshot>,
+    /// The client's connection.
+    pub conn: Arc<Connection>,
+    /// The request; a round may change it.
+    pub header: RequestHeader,
+    /// Its token.
+    pub token: String,
+    /// Its host and path, normalised.
+    pub host: &'static str,
+    /// See `host`.
+    pub path: String,
+    /// The route it belongs to.
+    pub route: usize,
+    /// The time of the round.
+    pub now: Now,
+    whole: RequestHeader,
+    _log: Writer,
+}
+
+impl Bench {
+    /// Compiles the config and resolves its targets.
+    pub fn new() -> Bench {
+        let clock = Clock::system();
+        let metrics = Arc::new(Metrics::new("bench", 0));
+        let parsed = config::parse(&text(), "bench.yaml", Path::new("."), &|_| None);
+        let loaded = parsed.unwrap_or_else(|faults| panic!("{faults}"));
+        let tools = Tools {
+            clock: &clock,
+            metrics: &metrics,
+        };
+        let snapshot = compile(&loaded.conf, &tools).unwrap_or_else(|faults| panic!("{faults}"));
+        let (access_log, log) = AccessLog::start(Target::Off, 64, clock.clone()).expect("no log");
+        let now = clock.now();
+        let shared = Arc::new(Shared {
+            snapshot: arc_swap::ArcSwap::from_pointee(snapshot),
+            clock,
+            metrics,
+            access_log,
+            ready: AtomicBool::new(true),
+        });
+        let snapshot = shared.snapshot.load_full();
+        resolve(&snapshot);
+        let token = token(now);
+        let header = request(&token);
+        let counted = shared.metrics.listener("public");
+        let listener = Arc::new(Listener::new("public", counted, None, 60_000, 10_000));
+        Bench {
+            conn: Arc::new(Connection::new(listener, ([192, 0, 2, 7], 5000).into())),
+            whole: header.clone(),
+            header,
+            token,
+            host: "api.example.com",
+            path: format!("/service-{ASKED}/v1/items/42"),
+            route: ASKED,
+            now,
+            shared,
+            snapshot,
+            _log: log,
+        }
+    }
+
+    /// The route that is asked for.
+    pub fn route(&self) -> &Route {
+        &self.snapshot.routes[self.route]
+    }
+
+    /// An upstream.
+    pub fn pool(&self) -> &Arc<Pool> {
+        &self.snapshot.pools[0]
+    }
+
+    /// Nanoseconds that one round takes, making the header anew included.
+    pub fn run(&mut self, part: fn(&mut Bench), rounds: u32) -> f64 {
+        let clock = self.shared.clock.clone();
+        let begin = clock.now();
+        for _ in 0..rounds {
+            self.header = self.whole.clone();
+            self.now = clock.now();
+            part(self);
+        }
+        clock.now().since_ns(begin) as f64 / f64::from(rounds)
+    }
+}
+
+/// Gives every pool its addresses, as the start of a gateway does.
+fn resolve(snapshot: &Snapshot) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.expect("a runtime");
+    for pool in &snapshot.pools {
+        runtime.block_on(discovery::resolve(pool));
+    }
+}
+
+/// RS256, scopes, a limit by client, a choice by header with a split of 90 to 10 behind it.
+fn text() -> String {
+    let mut text = "
+listeners: [{ name: public, address: \"127.0.0.1:0\" }]
+log: { access: off }
+identity:
+  jwt:
+    - name: corp
+      issuer: \"https://auth.example.com/\"
+      audiences: [api]
+      algorithms: [RS256]
+      keys: [{ kid: a, alg: RS256, public_key: \"file:tests/keys/test-rsa-a.pub.pem\" }]
+limits: [{ name: standard, key: client, algorithm: sliding_window, rate: 200000000/1m }]
+upstreams:
+  - { name: users-v1, targets: [\"192.0.2.1:80\", \"192.0.2.2:80\"] }
+  - { name: users-v2, targets: [\"192.0.2.3:80\"] }
+  - { name: users-canary, targets: [\"192.0.2.4:80\"] }
+routes:
+"
+    .to_owned();
+    for n in 0..ROUTES {
+        let route = format!(
+            "  - name: service-{n}
+    match: {{ hosts: [api.example.com], path: /service-{n}, methods: [GET, POST] }}
+    auth: {{ any: [corp], scopes: [read:users] }}
+    limits: [standard]
+    to:
+      header: X-API-Version
+      values: {{ v1: users-v1, v2: {{ weights: {{ users-v2: 90, users-canary: 10 }} }} }}
+      default: users-v1
+"
+        );
+        let _ = text.write_str(&route);
+    }
+    text
+}
+
+fn token(now: Now) -> String {
+    let exp = now.unix_s() + 24 * 3600;
+    let claims = json!({
+        "iss": "https://auth.example.com/", "aud": "api", "sub": "user-1", "exp": exp,
+        "scope": "read:users write:users", "roles": ["editor"], "email": "user-1@example.com",
+    });
+    let mut header = Header::new(Algorithm::RS256);
+    header.kid = Some("a".to_owned());
+    let key = EncodingKey::from_rsa_pem(KEY).expect("a test key");
+    encode(&header, &claims, &key).expect("signed")
+}
+
+fn request(token: &str) -> RequestHeader {
+    let target = format!("/service-{ASKED}/v1/items/42?page=2");
+    let built = RequestHeader::build("GET", target.as_bytes(), Some(8));
+    let mut header = built.expect("a request line");
+    let fields = [
+        ("Host", "api.example.com"),
+        ("User-Agent", "bench/1.0"),
+        ("Accept", "application/json"),
+        ("Accept-Encoding", "gzip, br"),
+        ("X-API-Version", "v2"),
+        ("Authorization", &format!("Bearer {token}")),
+    ];
+    for (name, value) in fields {
+        header
+            .insert_header(name.to_owned(), value)
+            .expect("a header field");
+    }
+    header
+}
