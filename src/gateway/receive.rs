@@ -8,7 +8,7 @@ use crate::observe::reason::Reason;
 use crate::observe::trace::{self, TraceContext};
 use crate::route::{host, path};
 use crate::snapshot::Snapshot;
-use http::header::HOST;
+use http::header::{HOST, UPGRADE};
 use http::{HeaderMap, HeaderName};
 use pingora::http::RequestHeader;
 use std::net::{IpAddr, SocketAddr};
@@ -103,14 +103,11 @@ fn address(text: &str) -> Option<IpAddr> {
 fn drop_reserved(header: &mut RequestHeader, snapshot: &Snapshot) {
     let names = header.headers.keys();
     let ours: Vec<HeaderName> = names
-        .filter(|name| snapshot.headers.reserved(name))
+        .filter(|name| snapshot.headers.reserved(name) || **name == UPGRADE)
         .cloned()
         .collect();
     for name in &ours {
         header.remove_header(name);
-    }
-    if header.headers.contains_key(http::header::UPGRADE) {
-        header.remove_header(&http::header::UPGRADE);
     }
 }
 

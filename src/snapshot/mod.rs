@@ -105,6 +105,7 @@ impl IdentityHeaders {
 
 /// Equal once every separator is the same: services that turn headers into variables see no
 /// difference.
+#[inline]
 fn same_spelling(our: &[u8], sent: &[u8]) -> bool {
     let same = |(a, b): (&u8, &u8)| a == b || (*a == b'-' && !b.is_ascii_alphanumeric());
     our.len() == sent.len() && our.iter().zip(sent).all(same)
