@@ -58,7 +58,6 @@ test-long: packages
 
 ## Instructions and allocations, then load; results land in bench/results/.
 bench: packages
-	bench/micro/run
 	bench/run
 
 packages:

@@ -24,7 +24,7 @@ use pingora::proxy::http_proxy;
 use pingora::server::configuration::ServerConf as PingoraConf;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -196,12 +196,12 @@ impl Server {
             return true;
         };
         background.block_on(async {
-            if let Some(edge) = &self.edge {
-                for (listener, _) in &self.listeners {
-                    edge.close(listener).await;
-                }
-            }
             let idle = async {
+                if let Some(edge) = &self.edge {
+                    for (listener, _) in &self.listeners {
+                        edge.close(listener).await;
+                    }
+                }
                 while self.listeners.iter().any(|(l, _)| l.active() > 0) {
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
@@ -325,7 +325,11 @@ fn bind_admin(conf: &AdminConf) -> Result<Socket, StartFault> {
 /// replaced; one that still answers is not.
 fn bind_unix(path: &Path) -> io::Result<Socket> {
     use std::os::unix::net::{UnixListener, UnixStream};
-    if path.exists() {
+    if let Ok(there) = std::fs::symlink_metadata(path) {
+        if !there.file_type().is_socket() {
+            let why = "there is a file of that name which is no socket";
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
+        }
         if UnixStream::connect(path).is_ok() {
             return Err(io::ErrorKind::AddrInUse.into());
         }
@@ -333,8 +337,7 @@ fn bind_unix(path: &Path) -> io::Result<Socket> {
     }
     // Bound beside its place and moved there once it is closed to others, so that there is no
     // moment at which anybody may connect.
-    let draft = path.with_extension("new");
-    let _ = std::fs::remove_file(&draft);
+    let draft = path.with_extension(format!("{}.new", std::process::id()));
     let listener = UnixListener::bind(&draft)?;
     std::fs::set_permissions(&draft, std::fs::Permissions::from_mode(0o600))?;
     std::fs::rename(&draft, path)?;

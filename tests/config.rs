@@ -1,5 +1,5 @@
-//! The config's cases: every file in `conf/` and `tests/conf_valid/` loads, every file in
-//! `tests/conf_invalid/` is refused with exactly the text that lies beside it, every key of
+//! The config's cases: every file in `conf/` and `tests/conf_valid/` loads and compiles, every file
+//! in `tests/conf_invalid/` is refused with exactly the text that lies beside it, every key of
 //! `conf/full.yaml` and every message of the source is seen in one of those texts.
 //!
 //! `BLESS=1 cargo test --test config` writes the texts anew, for review.
@@ -7,8 +7,10 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use proptest::prelude::*;
+use tollgate::base::clock::Clock;
 use tollgate::config::fields::{Need, Rule};
 use tollgate::config::file::FileConf;
 use tollgate::config::identity::{
@@ -25,7 +27,9 @@ use tollgate::config::upstream::{
     BreakerConf, HealthCheckConf, TargetConf, TimeoutsConf, UpstreamConf,
 };
 use tollgate::config::yaml::{self, Content, Node};
-use tollgate::config::{self, Fault};
+use tollgate::config::{self, Fault, Faults, Loaded};
+use tollgate::observe::metrics::Metrics;
+use tollgate::snapshot::compile::{Tools, compile};
 
 /// The environment of all cases.
 fn env(name: &str) -> Option<String> {
@@ -75,19 +79,32 @@ fn lines(faults: &[Fault]) -> String {
     lines.join("\n") + if lines.is_empty() { "" } else { "\n" }
 }
 
+/// Both stages, as `tollgate check` and `tollgate run` go through them.
+fn load(path: &Path) -> Result<Loaded, Faults> {
+    let loaded = config::load(path, &env)?;
+    let (clock, metrics) = (Clock::system(), Arc::new(Metrics::new("0", 0)));
+    let tools = Tools {
+        clock: &clock,
+        metrics: &metrics,
+    };
+    compile(&loaded.conf, &tools).map(|_| loaded)
+}
+
 #[test]
-fn every_example_loads_without_a_warning() {
-    for path in files("conf", "yaml") {
-        let loaded = config::load(&path, &env).unwrap_or_else(|e| panic!("{e}"));
+fn every_example_compiles_without_a_warning() {
+    let examples = files("conf", "yaml");
+    assert!(examples.len() >= 3, "{examples:?}");
+    for path in examples {
+        let loaded = load(&path).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(lines(&loaded.warnings), "", "{}", path.display());
     }
 }
 
 #[test]
-fn every_valid_case_loads_with_the_warnings_beside_it() {
+fn every_valid_case_compiles_with_the_warnings_beside_it() {
     let mut failed = Vec::new();
     for path in files("tests/conf_valid", "yaml") {
-        match config::load(&path, &env) {
+        match load(&path) {
             Err(faults) => failed.push(faults.to_string()),
             Ok(loaded) => {
                 let text = path.with_extension("txt");
@@ -111,8 +128,8 @@ fn every_invalid_case_is_refused_with_the_text_beside_it() {
             .map(|p| p.with_extension("yaml")),
     );
     for path in cases {
-        match config::load(&path, &env) {
-            Ok(_) => failed.push(format!("{}: loads", path.display())),
+        match load(&path) {
+            Ok(_) => failed.push(format!("{}: compiles", path.display())),
             Err(faults) => expect(&path.with_extension("txt"), &lines(&faults.0), &mut failed),
         }
     }
@@ -317,7 +334,8 @@ fn every_message_is_shown_by_some_case() {
     let texts = expected();
     let mut count = 0;
     let mut missing = Vec::new();
-    for path in files("src/config", "rs") {
+    let stages = ["src/config", "src/snapshot"];
+    for path in stages.iter().flat_map(|stage| files(stage, "rs")) {
         for template in messages(&read(&path)) {
             count += 1;
             if !is_shown(&fixed_parts(&template), &texts) {
@@ -331,6 +349,21 @@ fn every_message_is_shown_by_some_case() {
         "no case shows these:\n{}",
         missing.join("\n")
     );
+}
+
+/// What can be judged from the file is judged before the second stage, so that one run tells of it
+/// all. What is left there to say is in two texts of `compile.rs`: that a fault has slipped through,
+/// and that this machine lacks something.
+#[test]
+fn the_second_stage_has_no_texts_of_its_own() {
+    for path in files("src/snapshot", "rs") {
+        let texts = read(&path).matches("Fault::new(").count();
+        let want = if path.ends_with("compile.rs") { 2 } else { 0 };
+        assert_eq!(texts, want, "{}", path.display());
+    }
+    for slipped in ["has passed the check", "cannot be used on this machine"] {
+        assert!(!expected().contains(slipped), "{slipped}");
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -147,20 +147,27 @@ fn with_entry(before: &str, entry: &str) -> String {
     format!("{list}\n{entry}")
 }
 
+/// Replaces the file behind the path, links followed; owner and permissions stay.
 fn replace(path: &Path, text: &str) -> std::io::Result<()> {
-    let draft = path.with_extension("new");
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let draft = path.with_extension(format!("{}.draft", std::process::id()));
     let mut file = OpenOptions::new()
         .write(true)
-        .create(true)
-        .truncate(true)
+        .create_new(true)
         .mode(0o600)
         .open(&draft)?;
-    if let Ok(old) = std::fs::metadata(path) {
-        file.set_permissions(old.permissions())?;
+    let written = file.write_all(text.as_bytes()).and_then(|()| {
+        if let Ok(old) = std::fs::metadata(&path) {
+            file.set_permissions(old.permissions())?;
+            std::os::unix::fs::fchown(&file, Some(old.uid()), Some(old.gid()))?;
+        }
+        file.sync_all()?;
+        std::fs::rename(&draft, &path)
+    });
+    if written.is_err() {
+        let _ = std::fs::remove_file(&draft);
     }
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(&draft, path)
+    written
 }
 
 #[cfg(test)]

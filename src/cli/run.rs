@@ -2,10 +2,12 @@
 
 use super::{USAGE, check};
 use crate::base::clock::Clock;
+use crate::observe::access_log::AccessLog;
 use crate::server::{Server, StartFault};
 use std::path::Path;
 use std::process::ExitCode;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Runs the command.
 pub fn run(path: &Path) -> ExitCode {
@@ -28,67 +30,80 @@ pub fn run(path: &Path) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    // Heeded before anybody is told that it serves, so that no signal sent then is lost or fatal.
+    let signals = match Signals::heed() {
+        Ok(signals) => signals,
+        Err(e) => {
+            eprintln!("cannot wait for signals: {e}");
+            return ExitCode::FAILURE;
+        }
+    };
     for listener in &loaded.conf.listeners {
         let name = &*listener.value.name.value;
         if let Some(address) = server.address(name) {
             log::info!("listener {name}: serving on {address}");
         }
     }
-    match wait_for_end(&server) {
-        Ok(()) => drain(&server),
-        Err(e) => {
-            eprintln!("cannot wait for signals: {e}");
-            ExitCode::FAILURE
-        }
+    serve(&server, signals)
+}
+
+/// The signals of this process, heeded from the moment this is made.
+struct Signals {
+    runtime: Runtime,
+    terminate: Signal,
+    interrupt: Signal,
+    reopen: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn heed() -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let inside = runtime.enter();
+        let terminate = signal(SignalKind::terminate())?;
+        let interrupt = signal(SignalKind::interrupt())?;
+        let reopen = signal(SignalKind::user_defined1())?;
+        // Unhandled it would end the process: whoever sends it expects a reload, not an outage.
+        let hangup = signal(SignalKind::hangup())?;
+        drop(inside);
+        Ok(Self {
+            runtime,
+            terminate,
+            interrupt,
+            reopen,
+            hangup,
+        })
+    }
+
+    /// Returns on the next SIGTERM or SIGINT; SIGUSR1 reopens the access log on the way, SIGHUP does
+    /// nothing.
+    fn wait_for_end(&mut self, log: &AccessLog) {
+        self.runtime.block_on(async {
+            loop {
+                tokio::select! {
+                    _ = self.terminate.recv() => return,
+                    _ = self.interrupt.recv() => return,
+                    _ = self.reopen.recv() => log.reopen(),
+                    _ = self.hangup.recv() => {
+                        log::warn!("SIGHUP: a running gateway does not reload its config yet; restart it");
+                    }
+                }
+            }
+        });
     }
 }
 
-/// Returns on the next SIGTERM or SIGINT.
-fn end_signal() -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        tokio::select! {
-            _ = terminate.recv() => Ok(()),
-            _ = interrupt.recv() => Ok(()),
-        }
-    })
-}
-
-/// Returns on SIGTERM or SIGINT; SIGUSR1 reopens the access log on the way, SIGHUP does nothing.
-fn wait_for_end(server: &Server) -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut reopen = signal(SignalKind::user_defined1())?;
-        // Unhandled it would end the process: whoever sends it expects a reload, not an outage.
-        let mut hangup = signal(SignalKind::hangup())?;
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => return Ok(()),
-                _ = interrupt.recv() => return Ok(()),
-                _ = reopen.recv() => server.shared().access_log.reopen(),
-                _ = hangup.recv() => {
-                    log::warn!("SIGHUP: a running gateway does not reload its config yet; restart it");
-                }
-            }
-        }
-    })
-}
-
-fn drain(server: &Server) -> ExitCode {
+/// Serves until the first signal to end, then drains; the second ends the process at once.
+fn serve(server: &Server, mut signals: Signals) -> ExitCode {
+    let log = server.shared().access_log.clone();
+    signals.wait_for_end(&log);
     log::info!("draining; a second signal ends at once");
     let watch = std::thread::Builder::new().name("signals".to_owned());
-    let _ = watch.spawn(|| {
-        if end_signal().is_ok() {
-            std::process::exit(1);
-        }
+    let _ = watch.spawn(move || {
+        signals.wait_for_end(&log);
+        std::process::exit(1);
     });
     if server.drain() {
         log::info!("drained, nothing was cut off");

@@ -4,16 +4,17 @@ use super::check::Findings;
 use super::decode::Spanned;
 use super::error::{Place, message};
 use super::identity::{
-    ApiKeysConf, IdentityConf, IdentityHeadersConf, JwksConf, JwtConf, JwtKeyConf,
+    ApiKeysConf, ClaimsConf, IdentityConf, IdentityHeadersConf, JwksConf, JwtConf, JwtKeyConf,
 };
+use super::material::KeySetFile;
 use super::spelling::choice;
 use super::value::Header;
 use crate::base::secret::Secret;
-use crate::identity::alg::{Alg, KeyKind};
+use crate::identity::alg::{Alg, Algs, KeyKind};
+use crate::identity::claims::MAX_NAME;
+use crate::identity::key::{Key, MAX_KID, MAX_RSA_BITS, MIN_RSA_BITS};
+use crate::identity::keyset::{KeySet, KeySetFault, MAX_KEYS, Origin};
 use crate::identity::pem::{self, PublicKey};
-
-/// The shortest RSA modulus, in bits (RFC 7518 §3.3).
-const MIN_RSA_BITS: usize = 2048;
 
 impl IdentityHeadersConf {
     /// All of the headers.
@@ -35,6 +36,7 @@ pub(super) fn check(identity: &IdentityConf, f: &mut Findings) {
     distinct_headers(&identity.headers, f);
     for jwt in &identity.jwt {
         issuer(jwt, f);
+        claims(&jwt.claims, f);
     }
     for list in &identity.api_keys {
         not_an_identity_header(&list.header, &identity.headers, f);
@@ -113,6 +115,9 @@ fn issuer(jwt: &Spanned<JwtConf>, f: &mut Findings) {
     }
     if let Some(jwks) = &jwt.jwks {
         key_set(jwks, f);
+        if let Some(file) = &jwks.file {
+            set_in_file(file, &jwt.algorithms, f);
+        }
         if let (Some(first), Some(url)) = (first, &jwks.url) {
             f.fault(
                 &url.place,
@@ -123,11 +128,24 @@ fn issuer(jwt: &Spanned<JwtConf>, f: &mut Findings) {
             );
         }
     }
-    let keys = jwt.keys.iter().flatten();
-    for key in keys.clone() {
-        one_key(key, &jwt.algorithms, f);
+    if let Some(keys) = &jwt.keys {
+        written_keys(keys, &jwt.algorithms, f);
+    }
+}
+
+fn written_keys(keys: &[Spanned<JwtKeyConf>], algorithms: &[Spanned<Alg>], f: &mut Findings) {
+    for key in keys {
+        one_key(key, algorithms, f);
+    }
+    if let Some(key) = keys.get(MAX_KEYS) {
+        let found = keys.len();
+        f.fault(
+            &key.place,
+            message!("is one key too many (found {found} of them, want at most {MAX_KEYS})"),
+        );
     }
     let kids = keys
+        .iter()
         .filter_map(|k| k.kid.as_ref())
         .filter_map(|k| Some((k.sound()?, &k.place)));
     f.unlike(kids, |kid| format!("`{kid}`"));
@@ -158,6 +176,84 @@ fn key_set(jwks: &Spanned<JwksConf>, f: &mut Findings) {
     }
 }
 
+/// Notes what keeps the key set in a file from being used, and the keys in it that are of no use.
+fn set_in_file(file: &Spanned<KeySetFile>, algorithms: &[Spanned<Alg>], f: &mut Findings) {
+    let Some(set) = file.sound() else { return };
+    // A key for an algorithm that could not be read must not count as one for none.
+    let allowed: Option<Algs> = algorithms.iter().map(|a| a.sound().copied()).collect();
+    let Some(allowed) = allowed.filter(|algs| !algs.is_empty()) else {
+        return;
+    };
+    match KeySet::from_jwks(set.text.as_bytes(), Origin::File, allowed) {
+        Err(fault) => f.fault(&file.place, useless(&fault, allowed)),
+        Ok(keys) => {
+            for skipped in keys.warnings() {
+                f.warn(
+                    &file.place,
+                    message!("holds a key that is of no use: {skipped}"),
+                );
+            }
+        }
+    }
+}
+
+/// How many skipped keys a message lists.
+const LISTED: usize = 4;
+
+fn useless(fault: &KeySetFault, allowed: Algs) -> String {
+    match fault {
+        KeySetFault::TooMany(found) => {
+            message!("holds too many keys (found {found}, want at most {MAX_KEYS})")
+        }
+        KeySetFault::SameKid(kid) => {
+            message!("holds two keys of one `kid` (found {kid:?} twice, want another for each)")
+        }
+        KeySetFault::NoKeys(skipped) => {
+            let count = skipped.len();
+            let more = (count > LISTED).then(|| format!("{} more", count - LISTED));
+            let shown: Vec<_> = skipped.iter().take(LISTED).chain(&more).cloned().collect();
+            let why = shown.join("; ");
+            let names: Vec<_> = allowed.iter().map(Alg::name).collect();
+            let want = choice(names.iter().copied());
+            message!(
+                "holds no key that can be used: {why} (found {count} of no use, want one for {want})"
+            )
+        }
+        // Its size and form were judged when it was read, but for what strict JSON is.
+        KeySetFault::NotASet | KeySetFault::TooLarge(_) | KeySetFault::BadKey(..) => message!(
+            "is not strict JSON (found a member twice, or a number out of range, want each member once, RFC 7517 §4)"
+        ),
+    }
+}
+
+/// Notes names of claims that no token is read for.
+fn claims(conf: &ClaimsConf, f: &mut Findings) {
+    let ClaimsConf {
+        user,
+        scopes,
+        roles,
+        email,
+        tenant,
+        client,
+        tier,
+    } = conf;
+    let single = [user, roles, email, tenant, client, tier];
+    for claim in single.into_iter().chain(scopes) {
+        not_longer(claim, MAX_NAME, f);
+    }
+}
+
+/// Notes a text that is longer than what it is compared with may be.
+fn not_longer(text: &Spanned<String>, most: usize, f: &mut Findings) {
+    let found = text.sound().map_or(0, String::len);
+    if found > most {
+        f.fault(
+            &text.place,
+            message!("is too long (found {found} bytes, want at most {most})"),
+        );
+    }
+}
+
 fn one_key(key: &Spanned<JwtKeyConf>, algorithms: &[Spanned<Alg>], f: &mut Findings) {
     let ways = [
         ("secret", key.secret.is_some()),
@@ -166,6 +262,9 @@ fn one_key(key: &Spanned<JwtKeyConf>, algorithms: &[Spanned<Alg>], f: &mut Findi
     ];
     if key.sound().is_some() {
         exactly_one(&ways, &key.place, f);
+    }
+    if let Some(kid) = &key.kid {
+        not_longer(kid, MAX_KID, f);
     }
     let Some(&alg) = key.alg.sound() else { return };
     let listed = |a: &Spanned<Alg>| a.sound().is_none_or(|a| *a == alg);
@@ -226,17 +325,24 @@ fn public_key(alg: Alg, key: &PublicKey, place: &Place, f: &mut Findings) {
             message!("does not go with its algorithm (found {words}, want {want} for `{alg}`)"),
         );
     }
-    if let PublicKey::Rsa { n, .. } = key {
-        let zeros = n.first().map_or(0, |b| b.leading_zeros() as usize);
-        let bits = n.len() * 8 - zeros;
-        if bits < MIN_RSA_BITS {
-            f.fault(
-                place,
-                message!(
-                    "is too weak (found an RSA key of {bits} bits, want at least {MIN_RSA_BITS})"
-                ),
-            );
-        }
+    match key {
+        PublicKey::Rsa { n, .. } => rsa_key(key, n, place, f),
+        PublicKey::P256(_) | PublicKey::P384(_) | PublicKey::Ed25519(_) => {}
+    }
+}
+
+fn rsa_key(key: &PublicKey, n: &[u8], place: &Place, f: &mut Findings) {
+    let zeros = n.first().map_or(0, |b| b.leading_zeros() as usize);
+    let bits = n.len() * 8 - zeros;
+    if bits < MIN_RSA_BITS {
+        f.fault(
+            place,
+            message!("is too weak (found an RSA key of {bits} bits, want at least {MIN_RSA_BITS})"),
+        );
+    } else if bits > MAX_RSA_BITS {
+        f.fault(place, message!("takes too long to verify with (found an RSA key of {bits} bits, want at most {MAX_RSA_BITS})"));
+    } else if Key::public(None, key, Algs::all()).is_err() {
+        f.fault(place, message!("is no key that anybody signs with (found an RSA key with an impossible modulus or exponent, want an odd modulus and an odd exponent from 3 to 4294967295)"));
     }
 }
 

@@ -29,6 +29,7 @@ pub(super) fn check(conf: &FileConf, f: &mut Findings) {
         path(route, f);
         if let AuthConf::Required(auth) = &route.auth.value {
             required_auth(auth, &mut known, f);
+            issuers_differ(auth, conf, f);
         }
         for limit in &route.limits {
             known.limits.refer(limit, f);
@@ -89,6 +90,34 @@ fn required_auth(auth: &RequiredAuthConf, known: &mut All, f: &mut Findings) {
         known.identities.refer(name, f);
     }
     each_reference_once(&auth.any, f);
+}
+
+/// A token is judged by the identity of its issuer, so there can be one only.
+fn issuers_differ(auth: &RequiredAuthConf, conf: &FileConf, f: &mut Findings) {
+    let issuer = |name: &str| {
+        let named = conf
+            .identity
+            .jwt
+            .iter()
+            .find(|jwt| &*jwt.name.value == name);
+        named.map(|jwt| jwt.issuer.value.as_str())
+    };
+    for (n, name) in auth.any.iter().enumerate() {
+        let Some(own) = issuer(&name.value) else {
+            continue;
+        };
+        let mut before = auth.any[..n].iter();
+        let same = |other: &&Spanned<String>| {
+            other.value != name.value && issuer(&other.value) == Some(own)
+        };
+        if let Some(other) = before.find(same) {
+            let text = message!(
+                "is of the same issuer as `{}` (found `{own}` twice, want one identity an issuer, with all its audiences and keys)",
+                other.value
+            );
+            f.fault(&name.place, text);
+        }
+    }
 }
 
 /// Warns of limits by user where nobody is known.

@@ -35,7 +35,7 @@ conf! {
 words! {
     /// What requests are counted by.
     pub enum LimitKey {
-        /// The identified client, else the client's address.
+        /// The verified caller: a token's user, else its client, or the client of an API key; else the address.
         Client = "client",
         /// The identified user.
         User = "user",

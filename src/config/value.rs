@@ -384,7 +384,12 @@ impl Value for Url {
                 Ok(Self { text, uri })
             }
             _ => {
-                let hint = hint(scheme, ["https", "http"].into_iter());
+                let known = ["https", "http"];
+                let hint = if known.contains(&scheme) {
+                    String::new() // it is something else that is wrong
+                } else {
+                    hint(scheme, known.into_iter())
+                };
                 Err(message!(
                     "is not a web address{hint} (found `{text}`, want one such as `https://auth.example.com/keys`)"
                 ))

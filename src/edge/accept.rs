@@ -241,13 +241,18 @@ where
             }
         }
     }
-    // Whoever waits in the backlog believes to be connected, and would be reset.
-    while let Ok(Ok((transport, peer, socket))) =
-        tokio::time::timeout(Duration::ZERO, listening.accept()).await
-    {
-        greet(transport, peer, socket, &door);
-    }
+    // Whoever waits in the backlog believes to be connected, and would be reset. Clients that come
+    // back at once must not keep the door open for ever.
+    let backlog = async {
+        while let Ok((transport, peer, socket)) = listening.accept().await {
+            greet(transport, peer, socket, &door);
+        }
+    };
+    let _ = tokio::time::timeout(BACKLOG, backlog).await;
 }
+
+/// How long the backlog of a listener that closes is served.
+const BACKLOG: Duration = Duration::from_millis(50);
 
 enum Listening {
     Tcp(TcpListener),

@@ -228,6 +228,10 @@ impl Front {
 
     /// Fills `buf` from `rest` or from the connection, but not beyond the end of the body.
     fn poll_body(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        // Also where bytes are always at hand: an upload has no longer than the request.
+        if self.conn.told_to_go() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         if !self.rest.is_empty() {
             let n = buf.remaining().min(self.rest.len());
             let n = self.body.take(&self.rest[..n]).map_err(broken)?;

@@ -63,8 +63,10 @@ impl RateLimits {
         // With one limit, deciding and counting are one step.
         let several = self.limits.len() > 1;
         let refused = several.then(|| {
-            let mut all = self.limits.iter().map(|limit| limit.ask(exchange, now, 1));
-            all.find(|decision| !decision.allowed)
+            let all = self.limits.iter().map(|limit| limit.ask(exchange, now, 1));
+            // The one that asks for the longest wait: earlier would be in vain.
+            all.filter(|decision| !decision.allowed)
+                .max_by_key(|decision| decision.retry_after_ms)
         });
         if let Some(decision) = refused.flatten() {
             return refusal(&decision);

@@ -95,7 +95,8 @@ pub fn settle(shared: &Shared, ctx: &mut Ctx, reason: Reason) {
     let Some(flight) = ctx.flight.as_mut().filter(|_| is_failure(reason)) else {
         return;
     };
-    let cut_off = reason == Reason::UpstreamTimeout && flight.answered;
+    let expired = ctx.exchange.as_ref().is_some_and(|e| e.conn.expired());
+    let cut_off = expired && flight.answered;
     let permit = flight.permit.take().filter(|_| !cut_off);
     if let Some(transition) = permit.and_then(|p| p.failure(shared.clock.now())) {
         choose::tell(&flight.pool, transition);

@@ -35,10 +35,12 @@ pub fn receive(
         exchange.client = client_behind(&header.headers, exchange.client, snapshot);
     }
     exchange.host = host_of(header)?;
-    exchange.path = match path::normalise(header.uri.path()) {
-        Ok(path) => path.into_owned(),
-        Err(_) => return Err(Reason::AmbiguousPath.into()),
+    let Ok(path) = path::normalise(header.uri.path()) else {
+        // As it came, for the log alone.
+        exchange.path = header.uri.path().chars().take(256).collect();
+        return Err(Reason::AmbiguousPath.into());
     };
+    exchange.path = path.into_owned();
     drop_reserved(header, snapshot);
     Ok(())
 }

@@ -204,9 +204,13 @@ fn json_string(text: &str, out: &mut String) {
 }
 
 /// Percent-encodes what a header value must not hold: control characters, everything beyond ASCII,
-/// and `%` itself, so that it can be undone.
+/// and `%` itself, so that it can be undone. Spaces at either end, too: whoever reads a header drops
+/// them (RFC 9110 §5.5), and `alice ` would be `alice`.
 fn encode(text: &str) -> String {
-    encode_but(text, |b| (b' '..0x7f).contains(&b) && b != b'%')
+    let outer = text.starts_with(' ') || text.ends_with(' ');
+    encode_but(text, |b| {
+        (b' '..0x7f).contains(&b) && b != b'%' && !(outer && b == b' ')
+    })
 }
 
 /// As [`encode`]; in a list the separators are encoded too.
@@ -276,6 +280,8 @@ mod tests {
         assert_eq!(encode("alice"), "alice");
         assert_eq!(encode("a\r\nX-Admin: 1"), "a%0D%0AX-Admin: 1");
         assert_eq!(encode("50%"), "50%25");
+        assert_eq!(encode("a b"), "a b");
+        assert_eq!(encode("alice "), "alice%20");
         assert_eq!(encode("\u{7f}é"), "%7F%C3%A9");
     }
 }

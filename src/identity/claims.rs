@@ -8,6 +8,9 @@ use std::sync::Arc;
 /// The claims of a token: a JSON object without repeated members.
 pub type Claims = Map<String, Value>;
 
+/// The longest name of a claim, in bytes.
+pub const MAX_NAME: usize = 256;
+
 /// Where a claim stands: a member's name, or names joined by dots for a member further inside
 /// (`realm_access.roles`). A member whose whole name is the text wins, so that names with dots in
 /// them (`https://example.com/roles`) need no escaping.
@@ -33,9 +36,9 @@ impl FromStr for ClaimPath {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text.is_empty() || text.len() > 256 {
+        if text.is_empty() || text.len() > MAX_NAME {
             return Err(format!(
-                "found {text:?}, want a claim's name of 1 to 256 bytes"
+                "found {text:?}, want a claim's name of 1 to {MAX_NAME} bytes"
             ));
         }
         let mut steps: Vec<String> = text.split('.').map(str::to_owned).collect();

@@ -444,4 +444,48 @@ mod tests {
             assert_eq!(max_age(&headers), want.map(Duration::from_secs), "{value}");
         }
     }
+
+    /// Publishes a set with the key id `k0`, then `k1`, and so on, one a request.
+    async fn publish(listener: tokio::net::TcpListener) {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        for n in 0.. {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 4096]).await;
+            // The public key of RFC 8037 §A.2.
+            let body = format!(
+                r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","kid":"k{n}","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}}]}}"#
+            );
+            let length = body.len();
+            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}");
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn keys_are_fetched_again_unasked() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let rules = RemoteRules {
+            provider: "corp".to_owned(),
+            url: format!("http://{}/", listener.local_addr().unwrap()),
+            refresh: MIN_REFRESH,
+            insecure_http: false,
+            algorithms: Algs::all(),
+        };
+        let mut keys = RemoteKeys::new(rules, Clock::system()).unwrap();
+        keys.refresh = Duration::from_millis(20);
+        let keys = Arc::new(keys);
+        let (_stop, stopping) = watch::channel(false);
+        let running = Arc::clone(&keys).run(stopping);
+        let third = async {
+            while !keys.holds("k2") {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! {
+            () = running => panic!("ended"),
+            () = publish(listener) => panic!("ended"),
+            over = timeout(Duration::from_secs(15), third) => over.expect("a third set"),
+        }
+        assert!(!keys.holds("k0"), "the newest set alone is in use");
+    }
 }

@@ -26,22 +26,25 @@ pub enum PublicKey {
 
 /// Reads the one public key in `text`. The error says in full what is wrong with it.
 pub fn public_key(text: &[u8]) -> Result<PublicKey, String> {
-    let text = std::str::from_utf8(text).map_err(|_| "is not PEM text".to_owned())?;
+    let text = std::str::from_utf8(text)
+        .map_err(|_| "found bytes that are no text, want PEM".to_owned())?;
     let (label, der) = block(text)?;
     let key = match label {
         "PUBLIC KEY" => whole(&der).and_then(spki),
         "RSA PUBLIC KEY" => whole(&der).and_then(pkcs1),
         "CERTIFICATE" => certificate(&der).and_then(spki),
         other if other.ends_with("PRIVATE KEY") => {
-            return Err("is a private key; give the public half only".to_owned());
+            return Err("found a private key, want its public half only".to_owned());
         }
         other => {
             return Err(format!(
-                "holds {other:?}, want a public key or a certificate"
+                "found a PEM block {other:?}, want a public key or a certificate"
             ));
         }
     };
-    key.ok_or_else(|| format!("{label}: not a readable RSA, P-256, P-384 or Ed25519 public key"))
+    key.ok_or_else(|| {
+        format!("found a {label} that cannot be read, want one of RSA, P-256, P-384 or Ed25519")
+    })
 }
 
 /// The label and the decoded content of the only PEM block in `text`.
@@ -51,7 +54,9 @@ fn block(text: &str) -> Result<(&str, Vec<u8>), String> {
     if found != 1 {
         return Err(format!("found {found} PEM blocks, want exactly one"));
     }
-    let broken = || "is a PEM block without a proper frame".to_owned();
+    let broken = || {
+        "found a PEM block without a proper frame, want its BEGIN and END lines alike".to_owned()
+    };
     let (_, rest) = text.split_once(BEGIN).ok_or_else(broken)?;
     let (label, rest) = rest.split_once("-----").ok_or_else(broken)?;
     let (body, _) = rest
@@ -60,7 +65,7 @@ fn block(text: &str) -> Result<(&str, Vec<u8>), String> {
     let body: String = body.split_ascii_whitespace().collect();
     let der = STANDARD
         .decode(body)
-        .map_err(|_| "is PEM with broken base64".to_owned())?;
+        .map_err(|_| "found PEM with broken base64, want the text as it was made".to_owned())?;
     Ok((label, der))
 }
 
@@ -214,13 +219,13 @@ mod tests {
             ),
             (
                 "-----BEGIN PUBLIC KEY-----\nMAA=\n-----END PUBLIC KEY-----",
-                "readable",
+                "cannot be read",
             ),
             (
                 "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----",
-                "readable",
+                "cannot be read",
             ),
-            ("-----BEGIN X-----\nMAA=\n-----END X-----", "holds \"X\""),
+            ("-----BEGIN X-----\nMAA=\n-----END X-----", "block \"X\""),
         ] {
             let why = read(text).unwrap_err();
             assert!(why.contains(word), "{text}: {why}");

@@ -25,7 +25,10 @@ pub fn accept_request_id(id: &str) -> bool {
 pub fn new_request_id() -> String {
     // Not `to_string`, which grows its text step by step.
     let mut text = Uuid::encode_buffer();
-    Uuid::new_v4().hyphenated().encode_lower(&mut text).to_owned()
+    Uuid::new_v4()
+        .hyphenated()
+        .encode_lower(&mut text)
+        .to_owned()
 }
 
 /// The trace a request belongs to and the gateway's own span in it.

@@ -7,13 +7,14 @@ use super::{ErrorShape, Snapshot, routes, upstreams};
 use crate::base::clock::Clock;
 use crate::base::net::Networks;
 use crate::config::server::{ErrorFormConf, FloodConf};
-use crate::config::{Fault, Faults, FileConf};
+use crate::config::{Fault, Faults, FileConf, Place};
 use crate::filter::flood::Flood;
 use crate::limit::estimate::Estimator;
 use crate::limit::sliding_window::SlidingWindow;
 use crate::observe::metrics::Metrics;
 use crate::upstream::pool::Pool;
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::sync::Arc;
 
 /// What compiling needs besides the config.
@@ -30,6 +31,19 @@ pub type Pools = HashMap<String, Arc<Pool>>;
 /// Collects faults, so that one run tells of all of them.
 #[derive(Default)]
 pub struct Findings(Vec<Fault>);
+
+/// A fault that the check of the config lets nobody reach; that it comes up after all is ours.
+pub fn missed(place: &Place, why: impl Display) -> Fault {
+    Fault::new(
+        place,
+        format!("has passed the check, yet cannot be used ({why}): please report this"),
+    )
+}
+
+/// A fault of the machine we run on, which no check of the file can find.
+pub fn unready(place: &Place, why: impl Display) -> Fault {
+    Fault::new(place, format!("cannot be used on this machine ({why})"))
+}
 
 impl Findings {
     /// Notes a fault and goes on without the value.
@@ -102,11 +116,55 @@ fn flood_limit(conf: &FloodConf) -> Result<Flood, Fault> {
         rate,
         expected_clients,
     } = conf;
-    let fault = |e: crate::limit::Fault| Fault::new(&rate.place, e.to_string());
+    let fault = |e: crate::limit::Fault| missed(&rate.place, e);
     let window_ms = u64::try_from(rate.value.per.as_millis()).unwrap_or(u64::MAX);
     let rule = SlidingWindow::new(rate.value.count, window_ms).map_err(fault)?;
     let estimator = Estimator::new(rule, expected_clients.value).map_err(fault)?;
     Ok(Flood {
         estimator: Arc::new(estimator),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    const TEXT: &str = "
+listeners: [{ name: public, address: \"127.0.0.1:8080\" }]
+identity:
+  jwt:
+    - { name: corp, issuer: i, audiences: [a], algorithms: [RS256], jwks: { url: \"https://a.example/k\" } }
+limits: [{ name: standard, key: client, algorithm: sliding_window, rate: 100/1m }]
+upstreams: [{ name: up, targets: [\"127.0.0.1:3001\"] }]
+routes:
+  - { name: a, match: { path: /a }, auth: { any: [corp] }, to: up }
+  - { name: b, match: { path: /b }, auth: none, limits: [standard], to: up }
+";
+
+    fn read() -> FileConf {
+        let loaded = crate::config::parse(TEXT, "t.yaml", Path::new(""), &|_| None);
+        loaded.unwrap_or_else(|e| panic!("{e}")).conf
+    }
+
+    fn faults(conf: &FileConf) -> Vec<String> {
+        let (clock, metrics) = (Clock::system(), Arc::new(Metrics::new("0", 0)));
+        let tools = Tools {
+            clock: &clock,
+            metrics: &metrics,
+        };
+        let faults = compile(conf, &tools).err().unwrap_or_default();
+        faults.0.iter().map(|f| f.place.key.to_string()).collect()
+    }
+
+    /// What names something that failed is not said to name nothing.
+    #[test]
+    fn one_fault_is_told_once() {
+        let mut conf = read();
+        assert_eq!(faults(&conf), [""; 0]);
+        conf.identity.jwt[0].value.claims.user.value = "c".repeat(300);
+        conf.limits[0].value.rate.value.count = 0;
+        let want = ["identity.jwt[corp].claims.user", "limits[standard].rate"];
+        assert_eq!(faults(&conf), want);
+    }
 }

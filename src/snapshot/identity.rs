@@ -1,7 +1,7 @@
 //! Compiles who may be believed: token issuers, their keys, API keys, and the headers that tell a
 //! service who calls.
 
-use super::compile::{Findings, Tools};
+use super::compile::{Findings, Tools, missed, unready};
 use super::{IdentityHeaders, ListForm};
 use crate::config::identity::{
     ApiKeyConf, ApiKeysConf, ClaimsConf, IdentityConf, IdentityHeadersConf, JwksConf, JwtConf,
@@ -16,7 +16,7 @@ use crate::identity::keyset::{KeySet, Material, Origin, StaticKey};
 use crate::identity::provider::{KeySource, Provider};
 use crate::identity::seen::Seen;
 use http::HeaderName;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Verified tokens that are remembered, in all.
@@ -32,6 +32,8 @@ pub struct Identities {
     pub seen: Arc<Seen>,
     /// The issuers, in the order of the config.
     pub providers: Vec<Arc<Provider>>,
+    /// The names of those that could not be compiled.
+    pub failed: HashSet<String>,
 }
 
 impl Identities {
@@ -47,23 +49,27 @@ impl Identities {
             api_keys: HashMap::new(),
             seen: Arc::new(Seen::new(SEEN)),
             providers: Vec::new(),
+            failed: HashSet::new(),
         };
         for issuer in jwt {
-            if let Some(provider) = findings.keep(provider(issuer, tools)) {
-                let provider = Arc::new(provider);
-                let metrics = tools.metrics.issuer(&issuer.value.name.value);
-                if let KeySource::Remote(keys) = provider.source() {
-                    keys.count_in(metrics.clone());
-                }
-                all.providers.push(provider.clone());
-                all.jwt
-                    .insert(issuer.value.name.value.to_string(), provider);
+            let name = &issuer.value.name.value;
+            let Some(provider) = findings.keep(provider(issuer, tools)) else {
+                all.failed.insert(name.to_string());
+                continue;
+            };
+            let provider = Arc::new(provider);
+            let metrics = tools.metrics.issuer(name);
+            if let KeySource::Remote(keys) = provider.source() {
+                keys.count_in(metrics.clone());
             }
+            all.providers.push(provider.clone());
+            all.jwt.insert(name.to_string(), provider);
         }
         for keys in api_keys {
-            if let Some(entry) = findings.keep(key_list(keys)) {
-                all.api_keys
-                    .insert(keys.value.name.value.to_string(), entry);
+            let name = keys.value.name.value.to_string();
+            match findings.keep(key_list(keys)) {
+                Some(entry) => drop(all.api_keys.insert(name, entry)),
+                None => drop(all.failed.insert(name)),
             }
         }
         all
@@ -85,7 +91,7 @@ fn provider(conf: &Spanned<JwtConf>, tools: &Tools<'_>) -> Result<Provider, Faul
         keys,
         claims,
     } = &conf.value;
-    let fault = |text: String| Fault::new(&conf.place, text);
+    let fault = |text: String| missed(&conf.place, text);
     let rules = IssuerRules {
         name: name.value.to_string(),
         issuer: issuer.value.clone(),
@@ -114,7 +120,7 @@ fn claim_map(conf: &ClaimsConf) -> Result<ClaimMap, Fault> {
     } = conf;
     let path = |text: &Spanned<String>| {
         let parsed = text.value.parse::<ClaimPath>();
-        parsed.map_err(|e| Fault::new(&text.place, e))
+        parsed.map_err(|e| missed(&text.place, e))
     };
     Ok(ClaimMap {
         user: path(user)?,
@@ -141,14 +147,11 @@ fn published(
     if let Some(file) = file {
         let text = file.value.text.as_bytes();
         let keys = KeySet::from_jwks(text, Origin::File, issuer.algorithms());
-        let keys = keys.map_err(|e| Fault::new(&file.place, e.to_string()))?;
-        for warning in keys.warnings() {
-            log::warn!("{}: {warning}", file.place.spot());
-        }
+        let keys = keys.map_err(|e| missed(&file.place, e))?;
         return Ok(KeySource::Fixed(Arc::new(keys)));
     }
     let Some(url) = url else {
-        return Err(Fault::new(&conf.place, "no source of keys"));
+        return Err(missed(&conf.place, "no source of keys"));
     };
     let rules = RemoteRules {
         provider: issuer.name().to_owned(),
@@ -158,7 +161,7 @@ fn published(
         algorithms: issuer.algorithms(),
     };
     let keys = RemoteKeys::new(rules, tools.clock.clone());
-    let keys = keys.map_err(|e| Fault::new(&url.place, e))?;
+    let keys = keys.map_err(|e| unready(&url.place, e))?;
     Ok(KeySource::Remote(Arc::new(keys)))
 }
 
@@ -179,7 +182,7 @@ fn written(conf: &Spanned<JwtConf>, keys: &[Spanned<JwtKeyConf>]) -> Result<KeyS
             .or(decoded)
             .map(Material::Secret)
             .or(pem.map(Material::PublicPem));
-        let missing = || Fault::new(&key.place, "no key");
+        let missing = || missed(&key.place, "no key");
         all.push(StaticKey {
             kid: kid.as_ref().map(|k| k.value.clone()),
             alg: alg.value,
@@ -187,7 +190,7 @@ fn written(conf: &Spanned<JwtConf>, keys: &[Spanned<JwtKeyConf>]) -> Result<KeyS
         });
     }
     let keys = KeySet::from_static(&all);
-    let keys = keys.map_err(|e| Fault::new(&conf.place, e.to_string()))?;
+    let keys = keys.map_err(|e| missed(&conf.place, e))?;
     Ok(KeySource::Fixed(Arc::new(keys)))
 }
 
@@ -198,7 +201,7 @@ fn key_list(conf: &Spanned<ApiKeysConf>) -> Result<(HeaderName, Arc<ApiKeys>), F
         let first = faults.into_iter().next();
         let (at, text) = first.unwrap_or((0, "no usable key".to_owned()));
         let place = file.value.keys.get(at).map_or(&file.place, |k| &k.place);
-        Fault::new(place, text)
+        missed(place, text)
     })?;
     Ok((header.value.name(), Arc::new(keys)))
 }

@@ -1,6 +1,6 @@
 //! Compiles limits: one table of counts a limit, and an id for each route that counts by itself.
 
-use super::compile::{Findings, Tools};
+use super::compile::{Findings, Tools, missed};
 use crate::config::limit::{
     AlgorithmConf, LimitConf, LimitHeadersConf, LimitKey, ResetConf, StoreConf,
 };
@@ -11,7 +11,7 @@ use crate::limit::estimate::Estimator;
 use crate::limit::exact::Store;
 use crate::limit::sliding_window::SlidingWindow;
 use crate::observe::metrics::LimiterMetrics;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// The limits of a config, by name.
@@ -19,6 +19,8 @@ pub struct Limits {
     by_name: HashMap<String, (RateLimit, bool)>,
     /// The exact ones with their metrics.
     pub stores: Vec<(Arc<Store>, Arc<LimiterMetrics>)>,
+    /// The names of those that could not be compiled.
+    pub failed: HashSet<String>,
 }
 
 /// Ids that one limit's routes may take.
@@ -34,12 +36,14 @@ impl Limits {
         let mut all = Self {
             by_name: HashMap::new(),
             stores: Vec::new(),
+            failed: HashSet::new(),
         };
         for (n, limit) in (0u32..).zip(conf) {
+            let name = &limit.value.name.value;
             let Some((limit_made, per_route)) = findings.keep(one(n * ROUTES, &limit.value)) else {
+                all.failed.insert(name.to_string());
                 continue;
             };
-            let name = &limit.value.name.value;
             if let Counts::Exact(store, _) = &limit_made.counts {
                 let metrics = tools.metrics.limiter(name);
                 all.stores.push((store.clone(), metrics));
@@ -75,7 +79,7 @@ fn one(id: u32, conf: &LimitConf) -> Result<(RateLimit, bool), Fault> {
         headers,
         reset,
     } = conf;
-    let fault = |e: crate::limit::Fault| Fault::new(&rate.place, e.to_string());
+    let fault = |e: crate::limit::Fault| missed(&rate.place, e);
     let window_ms = u64::try_from(rate.value.per.as_millis()).unwrap_or(u64::MAX);
     let rule = match algorithm.value {
         AlgorithmConf::SlidingWindow => SlidingWindow::new(rate.value.count, window_ms),

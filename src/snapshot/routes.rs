@@ -1,6 +1,6 @@
 //! Compiles routes: the table, and what stands between a request and its upstream.
 
-use super::compile::{Findings, Pools};
+use super::compile::{Findings, Pools, missed};
 use super::identity::Identities;
 use super::limits::Limits;
 use super::{Choice, Destination, Route, TenantSource};
@@ -20,7 +20,7 @@ use crate::route::pattern::PathPattern;
 use crate::route::table::{Entry, Table};
 use crate::upstream::pool::Pool;
 use crate::upstream::split::Split;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -45,6 +45,9 @@ pub fn compile(
     let mut routes = Vec::with_capacity(conf.len());
     let mut entries = Vec::with_capacity(conf.len());
     for route in conf {
+        if names_a_failure(&route.value, parts) {
+            continue;
+        }
         let index = routes.len();
         if let Some((made, entry)) = findings.keep(one(route, index, parts)) {
             routes.push(made);
@@ -52,12 +55,26 @@ pub fn compile(
         }
     }
     let table = Table::build(entries).map_err(|clashes| {
-        let at = clashes.first().map_or(0, |c| c.b as usize);
-        let place = conf.get(at).map(|r| r.place.clone());
+        let clash = clashes.first().and_then(|c| routes.get(c.b as usize));
+        let at = |made: &Route| conf.iter().find(|r| *r.value.name.value == *made.name);
+        let place = clash.and_then(at).map(|r| r.place.clone());
         let place = place.unwrap_or_else(|| Place::start_of(&"config".into(), "routes"));
-        Fault::new(&place, "clashes with another route")
+        missed(&place, "clashes with another route")
     });
     (findings.keep(table).unwrap_or_default(), routes)
+}
+
+/// Whether a route names what could not be compiled. It is left out without a word: the config is
+/// refused already, and saying that nothing has this name would be wrong.
+fn names_a_failure(conf: &RouteConf, parts: &Parts<'_>) -> bool {
+    let identities: &[_] = match &conf.auth.value {
+        AuthConf::Required(required) => &required.any,
+        AuthConf::None => &[],
+    };
+    let failed = |all: &HashSet<String>, names: &[Spanned<String>]| {
+        names.iter().any(|name| all.contains(&name.value))
+    };
+    failed(&parts.identities.failed, identities) || failed(&parts.limits.failed, &conf.limits)
 }
 
 fn one(
@@ -115,7 +132,7 @@ fn route_limits(
 
 fn entry(index: usize, conf: &Spanned<MatchConf>) -> Result<(PathPattern, Entry), Fault> {
     let pattern = conf.value.pattern().cloned();
-    let pattern = pattern.ok_or_else(|| Fault::new(&conf.place, "no path"))?;
+    let pattern = pattern.ok_or_else(|| missed(&conf.place, "no path"))?;
     let MatchConf {
         hosts,
         path: _,
@@ -132,9 +149,8 @@ fn entry(index: usize, conf: &Spanned<MatchConf>) -> Result<(PathPattern, Entry)
     Ok((pattern, entry))
 }
 
-/// A name that the check of the config let through; that it can happen at all is our fault.
 fn unknown(place: &Place, kind: &str, name: &str) -> Fault {
-    Fault::new(place, format!("no {kind} is called `{name}`"))
+    missed(place, format!("no {kind} is called `{name}`"))
 }
 
 fn authentication(
@@ -159,7 +175,7 @@ fn authentication(
         }
     }
     if tokens.is_empty() && keys.is_empty() {
-        return Err(Fault::new(place, "nobody could pass"));
+        return Err(missed(place, "nobody could pass"));
     }
     let scopes: Vec<String> = scopes.iter().map(|s| s.value.to_string()).collect();
     Ok(Auth {
@@ -250,7 +266,7 @@ fn choice(conf: &SplitConf, parts: &Parts<'_>) -> Result<Choice, Fault> {
             let place = weights.0.first().map(|(name, _)| &name.place);
             match (Split::new(&items?), place) {
                 (Some(split), _) => Ok(Choice::Weighted(split, AtomicU64::new(0))),
-                (None, Some(place)) => Err(Fault::new(place, "every weight is 0")),
+                (None, Some(place)) => Err(missed(place, "every weight is 0")),
                 (None, None) => Err(unknown(
                     &Place::start_of(&"config".into(), "routes"),
                     "upstream",

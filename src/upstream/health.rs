@@ -58,6 +58,12 @@ impl Health {
         self.up.load(Relaxed)
     }
 
+    /// Not usable any more, whatever was heard before.
+    #[cfg(test)]
+    pub(super) fn fail(&self) {
+        self.up.store(false, Relaxed);
+    }
+
     /// Takes one answer; true if it changed the verdict. Called by one task at a time.
     fn heard(&self, well: bool, probe: &Probe) -> bool {
         if well == self.usable() {

@@ -237,3 +237,64 @@ impl Pool {
         Some(Chosen::new(&now.list[index], index))
     }
 }
+
+/// A pool of these targets that resolves its names every 10 ms.
+#[cfg(test)]
+pub(super) fn pool_for_tests(targets: &[&str]) -> Arc<Pool> {
+    let target = |address: &&str| TargetSpec {
+        address: Arc::from(*address),
+        weight: 1,
+    };
+    let second = Duration::from_secs(1);
+    let spec = Spec {
+        name: Arc::from("up"),
+        targets: targets.iter().map(target).collect(),
+        balance: Balance::RoundRobin,
+        timeouts: Timeouts {
+            connect: second,
+            read: None,
+            total: second,
+            idle: second,
+        },
+        retries: 0,
+        probe: None,
+        dns_refresh: Duration::from_millis(10),
+    };
+    let metrics = crate::observe::metrics::Metrics::new("0", 0).upstream("up");
+    Arc::new(Pool::new(spec, None, metrics))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_stays_keeps_its_health_and_its_count() {
+        let pool = pool_for_tests(&["users.invalid:80"]);
+        let spec = pool.spec.targets[0].clone();
+        let at = |address: &str| (spec.clone(), address.parse().unwrap());
+        pool.set(&[at("192.0.2.1:80"), at("192.0.2.2:80")]);
+        pool.endpoints().list[0].health.fail();
+        pool.refresh();
+        assert_eq!(pool.endpoints().usable(), 1);
+        let busy = pool.choose(&Tried::default()).unwrap();
+        assert_eq!(busy.endpoint.address.to_string(), "192.0.2.2:80");
+
+        pool.set(&[at("192.0.2.3:80"), at("192.0.2.1:80"), at("192.0.2.2:80")]);
+        let now = pool.endpoints();
+        let seen: Vec<_> = now
+            .list
+            .iter()
+            .map(|e| (e.health.usable(), e.in_flight()))
+            .collect();
+        assert_eq!(seen, [(true, 0), (false, 0), (true, 1)]);
+        assert_eq!(now.usable(), 2);
+        drop(busy);
+        assert_eq!(now.list[2].in_flight(), 0, "counted where it was chosen");
+
+        pool.set(&[at("192.0.2.2:80")]);
+        pool.set(&[at("192.0.2.1:80")]);
+        let back = &pool.endpoints().list[0].health;
+        assert!(back.usable(), "who was away begins anew");
+    }
+}

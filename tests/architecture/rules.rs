@@ -34,6 +34,42 @@ pub const PLACES: &[Place] = &[
         why: "what judges a request knows header types and the exchange, not a session",
     },
     Place {
+        words: &["Session"],
+        only: &["!src/gateway/receive.rs"],
+        why: "what a request says is read from its header, whoever carries it",
+    },
+    Place {
+        words: &[
+            "pingora::services",
+            "pingora::listeners",
+            "pingora::server::Server",
+            "http_proxy_service",
+            "run_forever",
+            "bootstrap(",
+        ],
+        only: &[],
+        why: "listeners and their lives are the edge's, so that they come and go while it runs",
+    },
+    Place {
+        words: &["HttpPeer::new"],
+        only: &["src/upstream/peer.rs"],
+        why: "a peer has time limits and an address: one made of a name would resolve it on a worker",
+    },
+    Place {
+        words: &[".expect("],
+        only: &[
+            // Read when the config is: literals of the file, names that were checked as they were
+            // read, one rule for each field.
+            "src/config/value.rs",
+            "src/config/fields.rs",
+            // Metrics are defined once, at the start, with constant names.
+            "src/observe/metrics/define.rs",
+            // The demo's own services, in no gateway's way.
+            "src/cli/demo/serve.rs",
+        ],
+        why: "a request must not be able to end a worker",
+    },
+    Place {
         words: &["tokio", "pingora", "Clock"],
         only: &[
             "!src/route/",

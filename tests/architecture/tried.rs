@@ -59,6 +59,33 @@ fn names_outside_their_places() {
 }
 
 #[test]
+fn names_that_have_one_place_or_none() {
+    let of = |path: &str, text: &str| named_elsewhere(&file(path, text), PLACES);
+    let session = "use pingora::proxy::Session;";
+    found(&of("src/gateway/receive.rs", session), 1);
+    found(&of("src/gateway/screen.rs", session), 0);
+    for theirs in [
+        "use pingora::services::Service;",
+        "use pingora::listeners::Listeners;",
+        "let s = pingora::server::Server::new(None);",
+        "let s = pingora::proxy::http_proxy_service(&conf, app);",
+    ] {
+        found(&of("src/server.rs", theirs), 1);
+        found(&of("src/edge/accept.rs", theirs), 1);
+    }
+    let conf = "use pingora::server::configuration::ServerConf;";
+    found(&of("src/server.rs", conf), 0);
+    let peer = "let p = HttpPeer::new(name, false, String::new());";
+    found(&of("src/gateway/choose.rs", peer), 1);
+    found(&of("src/upstream/peer.rs", peer), 0);
+    let expect = "fn f() { x.expect(\"three parts\") }";
+    found(&of("src/gateway/send.rs", expect), 1);
+    found(&of("src/config/value.rs", expect), 0);
+    let test = "#[cfg(test)]\nmod tests { fn f() { x.expect(\"three parts\") } }";
+    found(&of("src/gateway/send.rs", test), 0);
+}
+
+#[test]
 fn panics_on_purpose() {
     let of = |text: &str| banned(&file("src/a.rs", text));
     found(

@@ -1,7 +1,14 @@
 //! The front door: framing refusals, limits of a header, keep-alive, pipelining, closing.
 
 use super::support::*;
+use pingora::proxy::http_proxy;
+use pingora::server::configuration::ServerConf;
+use std::sync::Arc;
 use std::time::Duration;
+use tollgate::edge::accept::{Edge, Socket};
+use tollgate::edge::connection::Refuse;
+use tollgate::edge::head::Limits;
+use tollgate::exchange::connection::Listener;
 
 const SMALL: &str = "listeners: [{ name: public, address: \"127.0.0.1:0\", header_timeout: 300ms, \
      idle_timeout: 400ms, max_header_bytes: 1KiB, max_headers: 8, max_uri_bytes: 100B }]\n";
@@ -379,4 +386,65 @@ fn whatever_byte_a_header_holds_the_answer_is_ours() {
             assert!(ours, "{byte:#x} {before:?}: {answer:?}");
         }
     }
+}
+
+/// Opens one more listener on the edge of a gateway that runs.
+fn open(gateway: &Gateway, edge: &Edge, name: &str) -> (Arc<Listener>, std::net::SocketAddr) {
+    let socket = Socket::bind(([127, 0, 0, 1], 0).into()).expect("binds");
+    let metrics = gateway.shared().metrics.listener(name);
+    let listener = Arc::new(Listener::new(name, metrics, None, 60_000, 10_000));
+    let limits = Limits {
+        bytes: 16 * 1024,
+        fields: 100,
+        target: 8 * 1024,
+    };
+    edge.open(&socket, &listener, limits).expect("opens");
+    (listener, socket.address().expect("TCP"))
+}
+
+#[test]
+fn a_listener_is_added_and_one_closes_while_others_serve() {
+    let origin = Origin::start();
+    let gateway = Gateway::start(&open_config(&origin));
+    let shared = gateway.shared();
+    let refuse: Refuse = Arc::new(|_, _| Vec::new());
+    let conf = Arc::new(ServerConf::default());
+    let edge = Edge::start("more", 2, &shared.clock, &refuse, || {
+        let shared = shared.clone();
+        Arc::new(http_proxy(&conf, tollgate::gateway::Gateway { shared }))
+    });
+    let edge = edge.expect("starts");
+    let (first, a) = open(&gateway, &edge, "first");
+    let mut at_a = Client::open(a);
+    assert_eq!(at_a.ask(&Req::get("/a")).text(), "/a");
+
+    let (second, b) = open(&gateway, &edge, "second");
+    let mut at_b = Client::open(b);
+    assert_eq!(at_b.ask(&Req::get("/b")).text(), "/b");
+    assert_eq!(at_a.ask(&Req::get("/a2")).text(), "/a2", "still served");
+    assert_eq!((first.active(), second.active()), (1, 1));
+
+    let gate = Gate::new();
+    let wait = gate.clone();
+    origin.script(move |seen| match seen.target.as_str() {
+        "/held" => Act::At(wait.clone(), Box::new(Act::ok("held"))),
+        target => Act::ok(target),
+    });
+    let mut held = Client::open(a);
+    held.send(Req::get("/held").bytes());
+    eventually("a request in flight", || {
+        origin.seen().iter().any(|s| s.target == "/held")
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime.expect("a runtime").block_on(edge.close(&first));
+    assert!(std::net::TcpStream::connect(a).is_err(), "it is closed");
+    at_a.ends();
+    assert_eq!(at_b.ask(&Req::get("/b2")).text(), "/b2", "kept alive");
+    assert_eq!(Client::open(b).ask(&Req::get("/b3")).text(), "/b3");
+    assert_eq!(gateway.get("/c").text(), "/c");
+    gate.open();
+    let answer = held.read();
+    assert_eq!((answer.status, answer.text()), (200, "held"));
+    held.ends();
+    eventually("nobody is left", || first.active() == 0);
 }

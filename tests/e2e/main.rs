@@ -17,6 +17,7 @@ mod identity;
 mod keys;
 mod limits;
 mod paths;
+mod plain;
 mod retry;
 mod route;
 mod security;

@@ -208,6 +208,12 @@ fn credentials_end_at_the_gateway() {
         None,
         "not on open routes either"
     );
+    gateway.ask(&Req::get("/open").bearer(&good));
+    assert_eq!(
+        origin.last().header("authorization"),
+        Some(format!("Bearer {good}").as_str()),
+        "an open route's service may check it itself"
+    );
     for target in [
         format!("/closed?access_token={good}"),
         format!("/closed?jwt={good}"),

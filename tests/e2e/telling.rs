@@ -247,3 +247,49 @@ fn answers_of_services_come_back_as_they_are_but_for_hop_by_hop_fields() {
         assert_eq!(answer.header(gone), None, "{gone}: {}", answer.head);
     }
 }
+
+#[test]
+fn a_log_that_is_stuck_holds_nobody_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    // Opened for both, so that the gateway can open it too; read only at the end.
+    let mut options = std::fs::File::options();
+    let mut reader = options.read(true).write(true).open(&pipe).unwrap();
+    let origin = Origin::start();
+    let log = format!("log: {{ access: \"{}\", buffer: 64 }}\n", pipe.display());
+    let gateway = Gateway::start(&(log + &open_config(&origin)));
+    let mut client = gateway.connect();
+    let watch = Stopwatch::start();
+    for n in 0..2000 {
+        let answer = client.ask(&Req::get("/a").header("X-Request-ID", &format!("r-{n}")));
+        assert_eq!(answer.status, 200, "request {n}");
+    }
+    watch.shows(0, 15_000);
+    let name = "tollgate_access_log_dropped_total";
+    eventually("lines are dropped", || gateway.metric(name) > 0);
+    // Whoever comes to read finds whole lines, the first one first, and those of later requests.
+    let (lines, came) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut reader = std::io::BufReader::new(&mut reader);
+        let mut line = String::new();
+        while std::io::BufRead::read_line(&mut reader, &mut line).is_ok() {
+            let ended = lines.send(std::mem::take(&mut line)).is_err();
+            if ended {
+                return;
+            }
+        }
+    });
+    let next = || -> Value {
+        let line = came.recv_timeout(patience()).expect("a line");
+        serde_json::from_str(&line).expect("a whole line")
+    };
+    assert_eq!(next()["request_id"], "r-0");
+    let mut asked = 0;
+    eventually("a line of a request after the stop", || {
+        client.ask(&Req::get("/a").header("X-Request-ID", "late"));
+        asked += 1;
+        came.try_iter().any(|line| line.contains("\"late\""))
+    });
+}

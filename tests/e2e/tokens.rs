@@ -223,3 +223,49 @@ fn a_token_is_judged_by_the_issuer_it_names() {
         "a cached token opens only routes that take its issuer"
     );
 }
+
+/// A gateway with one issuer, whose settings these are, and one route that asks for it.
+fn one_issuer(origin: &Origin, settings: &str, files: &[(&str, &str)]) -> Gateway {
+    let config = format!(
+        "identity: {{ jwt: [{{ name: corp, issuer: \"{}\", audiences: [api], {settings} }}] }}\n\
+         upstreams: [{{ name: up, targets: [\"{origin}\"] }}]\n\
+         routes: [{{ name: r, match: {{ path: / }}, auth: {{ any: [corp] }}, to: up }}]\n",
+        mint::ISSUER
+    );
+    Gateway::with_files(&config, files)
+}
+
+#[test]
+fn a_key_set_from_a_file_opens_its_route() {
+    let origin = Origin::start();
+    let set = mint::jwks(&[mint::jwk("rsa-a", "a"), mint::jwk("p256", "b")]);
+    let settings = "algorithms: [RS256, ES256], jwks: { file: jwks.json }";
+    let gateway = one_issuer(&origin, settings, &[("jwks.json", &set)]);
+    let claims = mint::claims(gateway.now_s());
+    let of = |key: &str, alg: &str, kid: &str| {
+        judged(&gateway, &mint::sign(key, alg, Some(kid), &claims))
+    };
+    assert_eq!(of("rsa-a", "RS256", "a"), "ok");
+    assert_eq!(of("p256", "ES256", "b"), "ok");
+    assert_eq!(of("rsa-b", "RS256", "a"), "token_invalid");
+    assert_eq!(of("rsa-a", "RS256", "c"), "token_invalid", "no such key");
+    assert_eq!(
+        of("rsa-a", "RS256", "b"),
+        "token_invalid",
+        "a key of another kind"
+    );
+    assert_eq!(origin.hits(), 2);
+}
+
+#[test]
+fn a_secret_from_a_file_ends_before_its_line_feed() {
+    let origin = Origin::start();
+    let settings = "algorithms: [HS256], keys: [{ alg: HS256, secret: \"file:s.txt\" }]";
+    let text = format!("{}\n", mint::SECRET);
+    let gateway = one_issuer(&origin, settings, &[("s.txt", &text)]);
+    let claims = mint::claims(gateway.now_s());
+    let of = |secret: &str| judged(&gateway, &mint::sign(secret, "HS256", None, &claims));
+    assert_eq!(of(mint::SECRET), "ok");
+    assert_eq!(of(&text), "token_invalid");
+    assert_eq!(origin.hits(), 1);
+}

@@ -166,6 +166,21 @@ fn names_are_resolved_and_each_address_is_a_target() {
 }
 
 #[test]
+fn a_name_leads_to_its_service() {
+    let origin = Origin::at_localhost();
+    let gateway = Gateway::start(&format!(
+        "upstreams: [{{ name: up, targets: [\"localhost:{}\"] }}]\n\
+         routes: [{{ name: r, match: {{ path: / }}, auth: none, to: up }}]\n",
+        origin.address().port()
+    ));
+    for _ in 0..4 {
+        let answer = gateway.get("/named");
+        assert_eq!((answer.status, answer.text()), (200, "/named"));
+    }
+    assert_eq!(origin.hits(), 4);
+}
+
+#[test]
 fn a_silent_service_is_504_at_the_total() {
     let origin = Origin::scripted(|_| Act::Hang);
     let gateway = gateway(

@@ -118,9 +118,16 @@ impl Answer {
         }
     }
 
-    /// Status and code at once.
+    /// Status and code at once; of a problem also that its body says what its header does.
+    #[track_caller]
     pub fn is(&self) -> (u16, String) {
-        (self.status, self.code())
+        let code = self.code();
+        if !code.is_empty() {
+            let body = self.json();
+            assert_eq!(body["request_id"], self.request_id(), "{}", self.head);
+            assert_eq!(body["status"], self.status, "{}", self.head);
+        }
+        (self.status, code)
     }
 
     pub fn number(&self, name: &str) -> u64 {

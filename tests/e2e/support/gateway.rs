@@ -4,11 +4,12 @@ use super::{Answer, Client, Req, eventually, mint, stderr};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
 use tollgate::base::clock::Clock;
 use tollgate::config;
+use tollgate::gateway::Shared;
 use tollgate::server::Server;
 
 /// The gateway.
@@ -60,6 +61,11 @@ impl Gateway {
             clock,
             dir,
         }
+    }
+
+    /// What its workers share.
+    pub fn shared(&self) -> Arc<Shared> {
+        self.server.lock().unwrap().shared().clone()
     }
 
     /// The address of the listener `public`.

@@ -107,7 +107,16 @@ impl Origin {
     pub fn scripted(script: impl Fn(&Seen) -> Act + Send + Sync + 'static) -> Origin {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let [_, b, c, d] = NEXT.fetch_add(1, SeqCst).to_be_bytes();
-        let listener = TcpListener::bind((Ipv4Addr::new(127, b + 1, c, d), 0)).expect("binds");
+        Self::bound(Ipv4Addr::new(127, b + 1, c, d), script)
+    }
+
+    /// An origin like [`Origin::start`] where the name `localhost` leads.
+    pub fn at_localhost() -> Origin {
+        Self::bound(Ipv4Addr::LOCALHOST, |seen| Act::ok(seen.target.clone()))
+    }
+
+    fn bound(ip: Ipv4Addr, script: impl Fn(&Seen) -> Act + Send + Sync + 'static) -> Origin {
+        let listener = TcpListener::bind((ip, 0)).expect("binds");
         let inner = Arc::new(Inner {
             script: Mutex::new(Arc::new(script)),
             seen: Mutex::default(),

@@ -1,0 +1,371 @@
+//! The program as an operator has it: the real binary, its exit codes, what it says word for word,
+//! and what it does when it is sent signals.
+
+#[path = "cli/process.rs"]
+mod process;
+
+use process::{
+    Ended, Folder, Running, Service, answer, call, config, content, eventually, failed, status,
+};
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use tollgate::base::secret::sha256;
+
+/// Nobody listens there.
+const NOBODY: &str = "127.0.0.1:1";
+const ANY_PORT: &str = "127.0.0.1:0";
+
+#[test]
+fn a_wrong_command_line_ends_with_64_and_help_with_0() {
+    let nothing = call(&[]);
+    assert_eq!((nothing.code, nothing.stdout.as_str()), (Some(64), ""));
+    assert!(nothing.stderr.contains("Usage: tollgate <COMMAND>"));
+    for (args, says) in [
+        (&["bogus"][..], "error: unrecognized subcommand 'bogus'\n"),
+        (&["--bogus"], "error: unexpected argument '--bogus' found\n"),
+        (
+            &["run", "--bogus"],
+            "error: unexpected argument '--bogus' found\n",
+        ),
+        (
+            &["check"],
+            "error: the following required arguments were not provided:\n  --config <FILE>\n",
+        ),
+        (
+            &["check", "-c"],
+            "error: a value is required for '--config <FILE>' but none was supplied\n",
+        ),
+        (&["keys"], "Make API keys\n"),
+        (
+            &["keys", "new"],
+            "error: the following required arguments were not provided:\n  --client <CLIENT>\n",
+        ),
+    ] {
+        let ended = call(args);
+        assert_eq!(
+            (ended.code, ended.stdout.as_str()),
+            (Some(64), ""),
+            "{args:?}"
+        );
+        assert!(ended.stderr.starts_with(says), "{args:?}: {}", ended.stderr);
+    }
+    let help = call(&["--help"]);
+    assert_eq!((help.code, help.stderr.as_str()), (Some(0), ""));
+    for part in [
+        "Usage: tollgate <COMMAND>",
+        "  run ",
+        "  check ",
+        "  demo ",
+        "  keys ",
+        "Exit codes: 0 success; 1 the gateway could not start",
+        "64 the command line or the config is wrong",
+    ] {
+        assert!(help.stdout.contains(part), "{part}: {}", help.stdout);
+    }
+    let version = Ended {
+        code: Some(0),
+        stdout: format!("tollgate {}\n", env!("CARGO_PKG_VERSION")),
+        stderr: String::new(),
+    };
+    assert_eq!(call(&["--version"]), version);
+}
+
+#[test]
+fn check_sums_up_a_good_config() {
+    let good = call(&["check", "-c", "conf/minimal.yaml"]);
+    let want = Ended {
+        code: Some(0),
+        stdout: "conf/minimal.yaml: ok (1 listeners, 1 routes, 1 upstreams, 0 limits)\n".to_owned(),
+        stderr: String::new(),
+    };
+    assert_eq!(good, want);
+    let folder = Folder::new();
+    let more = "limits: [{ name: spare, key: client, algorithm: sliding_window, rate: 100/1m }]\n\
+                flood: { rate: 1000/10s, expected_clients: 1000 }";
+    let path = folder.write("a.yaml", &config(ANY_PORT, NOBODY, more));
+    let warned = call(&["check", "-c", &path]);
+    assert_eq!(warned.code, Some(0));
+    let warning =
+        format!("warning: {path}:1:18: limits[spare].name: is a limit that no route uses\n");
+    assert_eq!(warned.stderr, warning);
+    let lines: Vec<&str> = warned.stdout.lines().collect();
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    let first = format!("{path}: ok (1 listeners, 1 routes, 1 upstreams, 1 limits)");
+    assert_eq!(lines[0], first);
+    for (line, start) in [
+        (lines[1], "  limit spare: exact, at most "),
+        (lines[2], "  flood limit: estimate, "),
+    ] {
+        let size = line.strip_prefix(start);
+        assert!(size.is_some_and(|s| s.ends_with("iB")), "{line}");
+    }
+}
+
+#[test]
+fn check_and_run_say_the_same_of_a_bad_config() {
+    let bad = "tests/conf_invalid/five_faults.yaml";
+    let faults = fs::read_to_string("tests/conf_invalid/five_faults.txt").expect("the case's text");
+    let faults = format!("{}\n", faults.trim_end());
+    assert_eq!(faults.lines().count(), 5);
+    let missing = "/no/such/file.yaml";
+    let unreadable = format!(
+        "{missing}:1:1: file: cannot be read (found `{missing}`: no such file or directory)\n"
+    );
+    // Found only when it is compiled, as for a run.
+    let folder = Folder::new();
+    let issuer = "identity: { jwt: [{ name: j, issuer: i, audiences: [a], algorithms: [RS256], \
+                  keys: [{ alg: RS256, public_key: \"-----BEGIN PUBLIC KEY-----\\nAAAA\\n-----END PUBLIC KEY-----\\n\" }] }] }";
+    let late = folder.write("late.yaml", &config(ANY_PORT, NOBODY, issuer));
+    for command in ["check", "run"] {
+        assert_eq!(call(&[command, "-c", bad]), failed(64, &faults));
+        assert_eq!(call(&[command, "-c", missing]), failed(64, &unreadable));
+    }
+    let (check, run) = (call(&["check", "-c", &late]), call(&["run", "-c", &late]));
+    assert_eq!((check.code, check.stdout.as_str()), (Some(64), ""));
+    let place = format!("{late}:1:");
+    assert!(check.stderr.starts_with(&place), "{}", check.stderr);
+    assert_eq!(check, run);
+}
+
+#[test]
+fn what_cannot_start_says_why_and_ends_with_1() {
+    let folder = Folder::new();
+    let taken = TcpListener::bind(ANY_PORT).expect("a port");
+    let port = taken.local_addr().expect("bound");
+    let in_use = "Address already in use (os error 98)";
+    let socket = folder.text("no/admin.sock");
+    let no_such = "No such file or directory (os error 2)";
+    let denied = "Is a directory (os error 21)";
+    let dir = folder.path("").display().to_string();
+    for (address, more, says) in [
+        (
+            port.to_string(),
+            String::new(),
+            format!("listener public: cannot bind {port}: {in_use}\n"),
+        ),
+        (
+            ANY_PORT.to_owned(),
+            format!("admin: {{ address: \"{port}\" }}"),
+            format!("listener admin: cannot bind {port}: {in_use}\n"),
+        ),
+        (
+            ANY_PORT.to_owned(),
+            format!("admin: {{ address: \"unix:{socket}\" }}"),
+            format!("listener admin: cannot bind {socket}: {no_such}\n"),
+        ),
+        (
+            ANY_PORT.to_owned(),
+            "log: { access: \"/no/dir/x\" }".to_owned(),
+            format!("log: cannot open the access log: {no_such}\n"),
+        ),
+        (
+            ANY_PORT.to_owned(),
+            format!("log: {{ access: \"{dir}\" }}"),
+            format!("log: cannot open the access log: {denied}\n"),
+        ),
+    ] {
+        let path = folder.write("a.yaml", &config(&address, NOBODY, &more));
+        assert_eq!(call(&["check", "-c", &path]).code, Some(0), "{more}");
+        assert_eq!(call(&["run", "-c", &path]), failed(1, &says), "{more}");
+    }
+}
+
+/// A gateway before a service, with a drain of at most so long.
+fn gateway(folder: &Folder, service: &Service, drain: &str) -> Running {
+    let log = folder.text("access.log");
+    let more = format!("server: {{ workers: 2, drain: {drain} }}\nlog: {{ access: \"{log}\" }}");
+    let text = config(ANY_PORT, &service.address(), &more);
+    Running::start(&folder.write("gateway.yaml", &text))
+}
+
+#[test]
+fn sigterm_drains_and_the_process_ends() {
+    let (folder, service) = (Folder::new(), Service::open());
+    for name in ["TERM", "INT"] {
+        let mut gateway = gateway(&folder, &service, "{ timeout: 60s }");
+        let client = gateway.send("/held", "");
+        let held = service.request();
+        gateway.signal(name);
+        gateway.says("draining; a second signal ends at once");
+        eventually("a closed port", || {
+            (!gateway.takes_connections()).then_some(())
+        });
+        assert_eq!(gateway.ended(), None, "a request is in flight");
+        answer(held);
+        assert_eq!(status(client), "200", "what was in flight is answered");
+        gateway.says("drained, nothing was cut off");
+        assert_eq!(gateway.end(), Some(0), "SIG{name}");
+    }
+    let log = content(&folder.path("access.log"));
+    assert_eq!(
+        log.matches("\"path\":\"/held\"").count(),
+        2,
+        "written to the last line: {log}"
+    );
+}
+
+#[test]
+fn a_drain_that_takes_too_long_is_cut_off() {
+    let (folder, service) = (Folder::new(), Service::open());
+    let mut gateway = gateway(&folder, &service, "{ timeout: 100ms }");
+    let client = gateway.send("/held", "");
+    let held = service.request();
+    gateway.signal("TERM");
+    gateway.says("the drain's timeout passed: what was still in flight is cut off");
+    assert_eq!(gateway.end(), Some(0));
+    drop((client, held));
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let (folder, service) = (Folder::new(), Service::open());
+    for drain in ["{ timeout: 1h }", "{ delay: 5m, timeout: 1h }"] {
+        for names in [["TERM", "TERM"], ["INT", "TERM"], ["TERM", "INT"]] {
+            let mut gateway = gateway(&folder, &service, drain);
+            let client = gateway.send("/held", "");
+            let held = service.request();
+            gateway.signal(names[0]);
+            gateway.says("draining; a second signal ends at once");
+            gateway.signal(names[1]);
+            assert_eq!(gateway.end(), Some(1), "{drain} {names:?}");
+            drop((client, held));
+        }
+    }
+}
+
+#[test]
+fn sighup_ends_nothing_and_says_so() {
+    let (folder, service) = (Folder::new(), Service::open());
+    let mut gateway = gateway(&folder, &service, "{ timeout: 60s }");
+    for _ in 0..2 {
+        gateway.signal("HUP");
+        gateway.says("SIGHUP: a running gateway does not reload its config yet; restart it");
+        assert_eq!(gateway.status("/health", ""), "200");
+    }
+    let client = gateway.send("/held", "");
+    let held = service.request();
+    gateway.signal("TERM");
+    gateway.says("draining");
+    gateway.signal("HUP");
+    gateway.says("SIGHUP");
+    answer(held);
+    assert_eq!(status(client), "200", "nor does it end a drain");
+    assert_eq!(gateway.end(), Some(0));
+}
+
+#[test]
+fn sigusr1_opens_the_access_log_anew() {
+    let (folder, service) = (Folder::new(), Service::open());
+    let mut gateway = gateway(&folder, &service, "{ timeout: 60s }");
+    let (new, old) = (folder.path("access.log"), folder.path("access.log.1"));
+    let holds = |path, what: &str| content(path).contains(what).then_some(());
+    assert_eq!(
+        gateway.status("/health?1", "X-Request-ID: first\r\n"),
+        "200"
+    );
+    let line = "\"request_id\":\"first\"";
+    eventually("the first line", || holds(&new, line));
+    fs::rename(&new, &old).expect("renames");
+    gateway.signal("USR1");
+    eventually("a new file", || new.exists().then_some(()));
+    assert_eq!(gateway.status("/health", "X-Request-ID: second\r\n"), "200");
+    let line = "\"request_id\":\"second\"";
+    eventually("the second line", || holds(&new, line));
+    assert_eq!(holds(&old, line), None, "nothing more in the old one");
+    gateway.signal("TERM");
+    assert_eq!(gateway.end(), Some(0));
+}
+
+/// The key that a call printed, in this form and once.
+#[track_caller]
+fn key(stdout: &str) -> &str {
+    assert_eq!(stdout.matches("tg_").count(), 1, "shown once: {stdout}");
+    let first = stdout.lines().next().expect("a line");
+    let key = first.strip_prefix("key (shown once): ").expect(first);
+    assert!(key.starts_with("tg_") && key.len() == 54, "{key}");
+    key
+}
+
+fn hash(key: &str) -> String {
+    let digits = sha256(key.as_bytes()).map(|byte| format!("{byte:02x}"));
+    format!("    hash: sha256:{}\n", digits.concat())
+}
+
+#[test]
+fn a_new_key_is_printed_with_its_entry() {
+    let made = call(&["keys", "new", "--client", "acme"]);
+    assert_eq!((made.code, made.stderr.as_str()), (Some(0), ""));
+    let key = key(&made.stdout);
+    let entry = made
+        .stdout
+        .split_once("\n\nkeys:\n  - id: ")
+        .expect("an entry")
+        .1;
+    let (id, rest) = entry.split_once('\n').expect("an id");
+    assert!(key.starts_with(&format!("tg_{id}_")), "{key} {id}");
+    assert_eq!(rest, hash(key) + "    client: \"acme\"\n\n");
+    for (args, says) in [
+        (
+            &["--client", "a", "--expires", "soon"][..],
+            "--expires: found \"soon\", want a UTC time such as 2027-01-31T00:00:00Z\n",
+        ),
+        (
+            &["--client", " "],
+            "--client: found an empty name, want the client's name\n",
+        ),
+    ] {
+        let args = [&["keys", "new"], args].concat();
+        assert_eq!(call(&args), failed(64, says), "{args:?}");
+    }
+}
+
+#[test]
+fn a_key_that_was_made_opens_a_route() {
+    let folder = Folder::new();
+    let (file, path) = (folder.text("keys.yaml"), folder.path("keys.yaml"));
+    let new = ["keys", "new", "--file", &file, "--client"];
+    let more = ["acme", "--tier", "gold", "--scope", "a", "--role", "b"];
+    let until = ["--expires", "2999-01-31T00:00:00Z"];
+    let first = call(&[&new[..], &more, &until].concat());
+    assert_eq!((first.code, first.stderr.as_str()), (Some(0), ""));
+    let second = call(&[&new[..], &["other"]].concat());
+    let mode = fs::metadata(&path).expect("a file").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let (text, keys) = (content(&path), [key(&first.stdout), key(&second.stdout)]);
+    assert_eq!(first.stdout, format!("key (shown once): {}\n", keys[0]));
+    assert!(!text.contains("tg_"), "{text}");
+    for key in keys {
+        assert!(text.contains(&hash(key)), "{text}");
+    }
+    let entry = "    client: \"acme\"\n    tier: \"gold\"\n    scopes: [\"a\"]\n    roles: [\"b\"]\n    expires: \"2999-01-31T00:00:00Z\"\n";
+    assert!(text.contains(entry), "{text}");
+    let service = Service::open();
+    let more = "log: { access: off }\nidentity: { api_keys: [{ name: ours, file: keys.yaml }] }";
+    let guarded = "auth: { any: [ours], scopes: [a], roles: [b] }";
+    let yaml = config(ANY_PORT, &service.address(), more).replace("auth: none", guarded);
+    let gateway = Running::start(&folder.write("gateway.yaml", &yaml));
+    let field = |key: &str| format!("X-API-Key: {key}\r\n");
+    let client = gateway.send("/", &field(keys[0]));
+    answer(service.request());
+    assert_eq!(status(client), "200");
+    assert_eq!(gateway.status("/", &field(keys[1])), "403");
+    assert_eq!(gateway.status("/", &field("tg_made_up")), "401");
+}
+
+#[test]
+fn a_key_file_that_cannot_be_added_to_is_left_alone() {
+    let folder = Folder::new();
+    let cannot = "the list in it cannot be added to: write it as `keys:` and one `- id: …` a key, \
+                  or leave out --file and add the entry by hand";
+    let path = folder.write("flow.yaml", "keys: [] # none\n");
+    let new = |path: &str| call(&["keys", "new", "--client", "a", "--file", path]);
+    assert_eq!(new(&path), failed(1, &format!("{path}: {cannot}\n")));
+    assert_eq!(content(&folder.path("flow.yaml")), "keys: [] # none\n");
+    let lost = folder.text("no/keys.yaml");
+    let why = "No such file or directory (os error 2)";
+    assert_eq!(new(&lost), failed(1, &format!("{lost}: {why}\n")));
+    let dir = folder.text("");
+    let why = "Is a directory (os error 21)";
+    assert_eq!(new(&dir), failed(1, &format!("{dir}: {why}\n")));
+}
