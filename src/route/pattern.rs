@@ -4,6 +4,9 @@ use std::fmt;
 
 use super::path;
 
+/// What begins a parameter.
+const PARAMETER: char = '{';
+
 /// A pattern of more segments than this is refused; it bounds how deep a look-up can go.
 const MOST_SEGMENTS: usize = 64;
 const SPELLING: &str = "requests are matched in this spelling";
@@ -55,7 +58,7 @@ impl PathPattern {
 
     fn parse_prefix(text: &str) -> Result<Self, String> {
         check_whole(text)?;
-        let parameters = text.contains('{');
+        let parameters = text.contains(PARAMETER);
         let (front, star) = match text.strip_suffix("/*") {
             Some(front) => (front, true),
             None => (text, false),
