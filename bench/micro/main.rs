@@ -18,13 +18,15 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 type Part = fn(&mut Bench);
 
 /// The parts, by the name that chooses them.
-const PARTS: [(&str, Part); 8] = [
+const PARTS: [(&str, Part); 10] = [
     ("decide", |b| measured::decide(b)),
     ("receive", |b| measured::arrive(b)),
     ("route", |b| measured::route(b)),
     ("token", |b| measured::token(b)),
     ("limit", |b| measured::limit(b)),
     ("choose", |b| measured::choose(b)),
+    ("tenant-1", |b| measured::tenant_of_one(b)),
+    ("tenant-1k", |b| measured::tenant_of_a_thousand(b)),
     ("breaker", |b| measured::breaker(b)),
     ("balance", |b| measured::balance(b)),
 ];

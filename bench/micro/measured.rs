@@ -1,7 +1,7 @@
 //! What is counted. Each function is kept whole by name, so that callgrind can switch itself on at
 //! its first instruction and off at its last.
 
-use crate::setup::Bench;
+use crate::setup::{Bench, ROUTES};
 use std::hint::black_box;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
@@ -98,6 +98,20 @@ pub fn choose(bench: &mut Bench) {
         &mut exchange,
     );
     assert!(flight.is_ok());
+}
+
+/// The upstream of a tenant, where there is one.
+#[inline(never)]
+pub fn tenant_of_one(bench: &mut Bench) {
+    let exchange = begin(bench);
+    assert!(bench.leads_on(ROUTES, exchange));
+}
+
+/// The upstream of a tenant among a thousand.
+#[inline(never)]
+pub fn tenant_of_a_thousand(bench: &mut Bench) {
+    let exchange = begin(bench);
+    assert!(bench.leads_on(ROUTES + 1, exchange));
 }
 
 /// A permit of a closed circuit, and its verdict.

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use tollgate::base::clock::{Clock, Now};
 use tollgate::config;
+use tollgate::exchange::Exchange;
 use tollgate::exchange::connection::{Connection, Listener};
-use tollgate::gateway::Shared;
+use tollgate::gateway::{Shared, choose};
 use tollgate::observe::access_log::{AccessLog, Target, Writer};
 use tollgate::observe::metrics::Metrics;
 use tollgate::snapshot::compile::{Tools, compile};
@@ -18,8 +19,8 @@ use tollgate::snapshot::{Route, Snapshot};
 use tollgate::upstream::discovery;
 use tollgate::upstream::pool::Pool;
 
-/// Routes in the table.
-const ROUTES: usize = 1000;
+/// Routes in the table; behind them two that choose by tenant, among one and among a thousand.
+pub const ROUTES: usize = 1000;
 /// The one that is asked for.
 const ASKED: usize = 617;
 const KEY: &[u8] = include_bytes!("../../tests/keys/test-rsa-a.key.pem");
@@ -100,6 +101,14 @@ impl Bench {
         &self.snapshot.pools[0]
     }
 
+    /// Whether a route has an upstream for the request. Here, since callgrind would switch itself off
+    /// at a second function of `measured`.
+    pub fn leads_on(&self, route: usize, mut exchange: Exchange) -> bool {
+        let route = &self.snapshot.routes[route];
+        let headers = &self.header.headers;
+        choose::upstream(&self.shared, route, headers, &mut exchange).is_ok()
+    }
+
     /// Nanoseconds that one round takes, making the header anew included.
     pub fn run(&mut self, part: fn(&mut Bench), rounds: u32) -> f64 {
         let clock = self.shared.clock.clone();
@@ -157,6 +166,17 @@ routes:
 "
         );
         let _ = text.write_str(&route);
+    }
+    for (name, others) in [("one", 0), ("many", 999)] {
+        let others: String = (0..others).fold(String::new(), |mut all, n| {
+            let _ = write!(all, "tenant-{n}: users-v1, ");
+            all
+        });
+        let _ = writeln!(
+            text,
+            "  - {{ name: tenants-{name}, match: {{ path: /tenants-{name} }}, auth: none, \
+             to: {{ tenant: X-API-Version, values: {{ {others}v2: users-v1 }} }} }}"
+        );
     }
     text
 }
