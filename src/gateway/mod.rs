@@ -70,8 +70,6 @@ pub struct Ctx {
     pub flight: Option<choose::Flight>,
     /// Body bytes that have come.
     pub bytes_in: u64,
-    /// Whether its end was recorded.
-    pub recorded: bool,
 }
 
 /// The connection that a session is on; every one comes from our own edge.
