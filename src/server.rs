@@ -87,6 +87,8 @@ impl Server {
         let ServerConf {
             workers,
             errors: _,
+            forwarded: _,
+            via: _,
             drain: DrainConf { delay, timeout },
         } = &conf.server;
         let now = clock.now();
@@ -278,6 +280,16 @@ fn bind_one(conf: &Spanned<ListenerConf>, metrics: &Metrics) -> Result<Bound, St
     let ListenerConf {
         name,
         address,
+        protocol: _,
+        tls: _,
+        proxy_protocol: _,
+        redirect_to_https: _,
+        max_connections: _,
+        max_connections_per_address: _,
+        max_requests_per_connection: _,
+        write_timeout: _,
+        min_body_rate: _,
+        http2: _,
         header_timeout,
         idle_timeout,
         max_header_bytes,

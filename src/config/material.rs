@@ -100,6 +100,28 @@ impl Decode for Pem {
     }
 }
 
+/// The largest PEM file of certificates or keys, in bytes.
+const MAX_PEM: u64 = 1024 * 1024;
+
+/// A PEM file of certificates or of a key, by its path; read once here to tell at once if it cannot
+/// be, and again by whoever uses it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PemFile(pub PathBuf);
+
+impl Decode for PemFile {
+    fn decode(node: &Node, d: &mut Decoder) -> Option<Self> {
+        let text = d.text(node)?;
+        let path = d.path(&text);
+        let read = expand::read(&path, MAX_PEM);
+        read.map_err(|e| d.fault(node, e)).ok()?;
+        Some(Self(path))
+    }
+
+    fn stand_in(_place: &Place) -> Self {
+        Self(PathBuf::new())
+    }
+}
+
 /// A key set (RFC 7517 §5) in a file.
 #[derive(Clone, PartialEq)]
 pub struct KeySetFile {

@@ -24,6 +24,7 @@ pub mod material;
 pub mod route;
 pub mod server;
 mod spelling;
+pub mod tls;
 pub mod upstream;
 pub mod value;
 pub mod yaml;
@@ -99,6 +100,7 @@ pub fn parse(text: &str, file_name: &str, base_dir: &Path, env: Env) -> Result<L
 fn settle(conf: &mut FileConf) {
     for listener in &mut conf.listeners {
         listener.value.settle();
+        listener.value.http2.settle();
     }
     for upstream in &mut conf.upstreams {
         upstream.value.timeouts.settle();

@@ -29,8 +29,30 @@ conf! {
         /// How long the whole exchange with the upstream may take, 1ms to 1h. Default: the
         /// upstream's `total`.
         timeout: Option<Spanned<Span>> = optional().range("1ms", "1h");
+        /// For answers or uploads without a foreseeable end (server-sent events, long downloads,
+        /// gRPC streams): they last as long as bytes move. Left out: `timeout` bounds the whole.
+        streaming: Option<Spanned<StreamingConf>> = optional();
+        /// Allows WebSocket (RFC 6455). Left out: `Upgrade` is ignored.
+        websocket: Option<Spanned<WebSocketConf>> = optional();
         /// Where requests go.
         to: ToConf = required("an upstream's name, or a choice by `header`, `tenant` or `weights`");
+    }
+}
+
+conf! {
+    /// An exchange without a foreseeable end. `timeout` then bounds the wait for the answer's header
+    /// once the request is complete.
+    pub struct StreamingConf {
+        /// How long nothing may move in either direction, 1s to 24h. Default 5m.
+        idle_timeout: Spanned<Span> = default("5m").range("1s", "24h");
+    }
+}
+
+conf! {
+    /// WebSocket connections. `timeout` bounds the wait for the handshake's answer.
+    pub struct WebSocketConf {
+        /// How long nothing may move in either direction, 1s to 24h. Default 5m.
+        idle_timeout: Spanned<Span> = default("5m").range("1s", "24h");
     }
 }
 

@@ -8,6 +8,7 @@ use super::decoder::Decoder;
 use super::error::{Place, message};
 use super::fields::{conf, default, optional, required, words};
 use super::spelling::nearest;
+use super::value::Name;
 use super::yaml::Node;
 use crate::base::secret::Secret;
 use crate::base::units::{Rate, Span};
@@ -19,8 +20,25 @@ conf! {
         workers: Option<Spanned<u32>> = optional().range("1", "256");
         /// The form of refusals. Default `problem`.
         errors: Spanned<ErrorFormConf> = default("problem");
+        /// Which headers tell backends where a request came from. Default `x_forwarded`.
+        forwarded: Spanned<ForwardedConf> = default("x_forwarded");
+        /// Our name in `Via` (RFC 9110 §7.6.3); a request that bears it has been here and is refused.
+        /// Default: `tollgate-` and digits of this process alone.
+        via: Option<Spanned<Name>> = optional();
         /// How it stops.
         drain: DrainConf = default("{}");
+    }
+}
+
+words! {
+    /// Which headers tell backends where a request came from.
+    pub enum ForwardedConf {
+        /// `X-Forwarded-For`, `-Proto`, `-Host`.
+        XForwarded = "x_forwarded",
+        /// `Forwarded` (RFC 7239).
+        Forwarded = "forwarded",
+        /// All of them.
+        Both = "both",
     }
 }
 

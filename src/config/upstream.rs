@@ -7,6 +7,7 @@ use super::decode::{Decode, Spanned, Value};
 use super::decoder::Decoder;
 use super::error::{Place, message};
 use super::fields::{conf, default, optional, required, words};
+use super::tls::UpstreamTlsConf;
 use super::value::{Name, RequestPath};
 use super::yaml::{Content, Node};
 use crate::base::units::{Percent, Span};
@@ -19,6 +20,10 @@ conf! {
         name: Spanned<Name> = required("a name such as `users-v1`");
         /// The backends. At least one; each an address, or an address and a weight.
         targets: Vec<Spanned<TargetConf>> = required("a list such as `[\"10.0.1.22:3001\"]`").some();
+        /// What backends speak. Default `http1`.
+        protocol: Spanned<UpstreamProtocolConf> = default("http1");
+        /// TLS to them. Left out: none.
+        tls: Option<Spanned<UpstreamTlsConf>> = optional();
         /// How a backend is chosen. Default `round_robin`.
         balance: Spanned<BalanceConf> = default("round_robin");
         /// How long to wait.
@@ -32,6 +37,18 @@ conf! {
         retries: Spanned<u16> = default("1").range("0", "5");
         /// How often names are looked up again, 1s to 1h. Default 30s.
         dns_refresh: Spanned<Span> = default("30s").range("1s", "1h");
+    }
+}
+
+words! {
+    /// What backends speak.
+    pub enum UpstreamProtocolConf {
+        /// HTTP/1.1.
+        Http1 = "http1",
+        /// HTTP/2; without TLS by prior knowledge. What gRPC needs.
+        Http2 = "http2",
+        /// HTTP/2 if they offer it (ALPN), else HTTP/1.1; only with TLS.
+        Auto = "auto",
     }
 }
 

@@ -91,6 +91,8 @@ fn one(
         limits,
         max_body,
         timeout,
+        streaming: _,
+        websocket: _,
         to,
     } = &conf.value;
     let (pattern, entry) = entry(index, matching)?;

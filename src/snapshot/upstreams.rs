@@ -15,6 +15,8 @@ pub fn compile(conf: &UpstreamConf, tools: &Tools<'_>) -> Pool {
     let UpstreamConf {
         name,
         targets,
+        protocol: _,
+        tls: _,
         balance,
         timeouts,
         health_check,
