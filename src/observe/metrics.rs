@@ -11,7 +11,7 @@ mod process;
 mod route;
 
 pub use handles::{
-    Circuit, InFlight, IssuerMetrics, LimiterMetrics, ListenerMetrics, UpstreamMetrics,
+    Circuit, InFlight, IssuerMetrics, LimiterMetrics, ListenerMetrics, TurnedAway, UpstreamMetrics,
 };
 pub use route::RouteMetrics;
 
