@@ -54,7 +54,7 @@ fn context(version: SslVersion, kept: &Kept) -> Result<SslContext> {
     ctx.set_verify(SslVerifyMode::NONE);
     ctx.set_min_proto_version(Some(version))?;
     ctx.set_max_proto_version(Some(version))?;
-    let groups = std::env::var("HS_GROUPS").unwrap_or_else(|_| "X25519".to_owned());
+    let groups = std::env::var("HS_GROUPS").unwrap_or_else(|_| "X25519:P-256".to_owned());
     #[cfg(feature = "boringssl")]
     ctx.set_curves_list(&groups)?;
     #[cfg(feature = "openssl")]
@@ -114,7 +114,11 @@ fn load(address: &str, mode: Mode, until: Instant) -> Result<Count> {
                 if first {
                     let ssl = stream.ssl();
                     let cipher = ssl.current_cipher().map_or("?", |c| c.name());
-                    count.said = Some(format!("{} {cipher}", ssl.version_str()));
+                    #[cfg(feature = "boringssl")]
+                    let group = ssl.curve_name().unwrap_or("?");
+                    #[cfg(feature = "openssl")]
+                    let group = "?"; // the crate does not tell
+                    count.said = Some(format!("{} {cipher} {group}", ssl.version_str()));
                 }
                 exchange(&mut stream, &mut buffer)
             })
