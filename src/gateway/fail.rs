@@ -53,6 +53,7 @@ pub fn status(reason: Reason) -> (u16, &'static str) {
         Reason::BodyTimeout => (408, "Request body took too long"),
         Reason::BodyTooLarge => (413, "Request body too large"),
         Reason::UriTooLong => (414, "URI too long"),
+        Reason::ExpectationFailed => (417, "Expectation failed"),
         Reason::Misdirected => (421, "Misdirected request"),
         Reason::RateLimited | Reason::FloodLimited => {
             (429, "Rate limit exceeded. See Retry-After header.")
@@ -62,9 +63,11 @@ pub fn status(reason: Reason) -> (u16, &'static str) {
         Reason::ClientTooSlow => (499, "Client did not read its answer"),
         Reason::InternalError => (500, "Internal error"),
         Reason::MethodUnsupported => (501, "Method not supported"),
+        Reason::CodingUnsupported => (501, "Transfer coding not supported"),
         Reason::UpstreamConnectFailed | Reason::UpstreamReset | Reason::UpstreamInvalid => {
             (502, "Bad gateway")
         }
+        Reason::ProxyLoop => (502, "The request came back to where it had been"),
         Reason::CircuitOpen | Reason::NoHealthyTarget | Reason::Overloaded => {
             (503, "Service temporarily unavailable")
         }
@@ -275,7 +278,8 @@ pub async fn after(
     ctx: &mut Ctx,
 ) -> FailToProxy {
     let complete = session.as_mut().is_body_done();
-    let Some(exchange) = ctx.exchange.as_mut() else {
+    let exchange = ctx.exchange.as_mut().filter(|_| !ctx.unsent);
+    let Some(exchange) = exchange else {
         return FailToProxy {
             error_code: 0,
             can_reuse_downstream: false,

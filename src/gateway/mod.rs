@@ -3,6 +3,7 @@
 pub mod blame;
 pub mod choose;
 pub mod fail;
+pub mod forwarded;
 pub mod front;
 pub mod http2;
 pub mod probe;
@@ -71,6 +72,10 @@ pub struct Ctx {
     pub flight: Option<choose::Flight>,
     /// Body bytes that have come.
     pub bytes_in: u64,
+    /// Whether the client was told to go on with its body.
+    pub told_to_go_on: bool,
+    /// Whether the request ends with its body unsent: its answer did not need it.
+    pub unsent: bool,
 }
 
 /// The connection that a session is on; every one comes from our own edge.
@@ -113,11 +118,12 @@ impl ProxyHttp for Gateway {
 
     async fn upstream_request_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         request: &mut RequestHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        send::prepare(request, ctx)
+        send::prepare(request, session.req_header().version, ctx)?;
+        send::go_on(session, request, ctx).await
     }
 
     async fn request_body_filter(
@@ -127,7 +133,7 @@ impl ProxyHttp for Gateway {
         end: bool,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        send::body(body.as_ref(), end, ctx)
+        send::body(body, end, ctx)
     }
 
     async fn upstream_response_filter(
@@ -150,12 +156,16 @@ impl ProxyHttp for Gateway {
 
     fn response_body_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
-        _end: bool,
+        end: bool,
         ctx: &mut Ctx,
     ) -> Result<Option<Duration>> {
-        reply::count(body.as_ref(), ctx).map(|()| None)
+        reply::count(body.as_ref(), ctx)?;
+        if end {
+            reply::end(session, ctx);
+        }
+        Ok(None)
     }
 
     fn fail_to_connect(

@@ -48,6 +48,8 @@ pub async fn enter(shared: &Shared, session: &mut Session, ctx: &mut Ctx) -> Res
     if conn.is_stream() {
         session.set_write_timeout(Some(Duration::from_millis(terms.write_ms)));
         conn.set_owing(!session.as_mut().is_body_done());
+    } else if receive::is_last(&session.req_header().headers) {
+        session.set_keepalive(None);
     }
     let snapshot = shared.snapshot.load_full();
     let (id, trace) = receive::identify(&session.req_header().headers);

@@ -2,36 +2,29 @@
 //! `Connection` is set here, after hop-by-hop fields are gone.
 
 use super::Ctx;
-use super::receive::{CLIENT_CERT, CLIENT_CERT_CHAIN, FORWARDED_FOR, REQUEST_ID, TRACEPARENT};
+use super::forwarded::{self, joined};
+use super::receive::{CLIENT_CERT, CLIENT_CERT_CHAIN, REQUEST_ID, TRACEPARENT};
 use crate::exchange::Exchange;
 use crate::exchange::refusal::Refusal;
 use crate::identity::principal::Principal;
 use crate::observe::reason::Reason;
 use crate::snapshot::{IdentityHeaders, ListForm, Route, Snapshot};
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, FORWARDED, HOST};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT, VIA};
 use http::uri::PathAndQuery;
-use http::{HeaderName, HeaderValue, Uri};
+use http::{HeaderName, HeaderValue, Uri, Version};
 use pingora::http::RequestHeader;
+use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 use std::fmt::Write as _;
 
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-/// What tells of the way a request came; believed from trusted proxies alone.
-const ORIGIN: [HeaderName; 4] = [
-    HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-forwarded-prefix"),
-    HeaderName::from_static("x-real-ip"),
-    FORWARDED,
-];
 
-/// The hook: completes the header of one attempt.
+/// The hook: completes the header of one attempt, for a request that came in `version`.
 ///
 /// # Errors
 /// A value cannot be written into a header, or there is no request.
-pub fn prepare(request: &mut RequestHeader, ctx: &Ctx) -> Result<()> {
+pub fn prepare(request: &mut RequestHeader, version: Version, ctx: &Ctx) -> Result<()> {
     let (Some(exchange), Some(snapshot)) = (&ctx.exchange, &ctx.snapshot) else {
         return Error::e_explain(ErrorType::InternalError, "no request");
     };
@@ -40,13 +33,34 @@ pub fn prepare(request: &mut RequestHeader, ctx: &Ctx) -> Result<()> {
     };
     retarget(request, exchange, route)?;
     strip_credentials(request, route, snapshot);
-    tell_origin(request, exchange)?;
+    forwarded::tell(request, exchange, snapshot)?;
+    request.append_header(VIA, snapshot.via.value(version).map_err(unwritable)?)?;
+    settle_length(request)?;
     trace(request, exchange)?;
     tell_certificate(request, exchange)?;
     if let Some(principal) = &exchange.principal {
         tell_identity(request, principal, &snapshot.headers)?;
     }
     Ok(())
+}
+
+/// The hook's other half: interim answers of an HTTP/2 service cannot be read, so a client that
+/// awaits one is told to go on by us (RFC 9110 §10.1.1).
+///
+/// # Errors
+/// The client is gone.
+pub async fn go_on(session: &mut Session, request: &mut RequestHeader, ctx: &mut Ctx) -> Result<()> {
+    let to_h2 = request.version == Version::HTTP_2 && request.headers.contains_key(EXPECT);
+    if !to_h2 {
+        return Ok(());
+    }
+    request.remove_header(&EXPECT);
+    if session.req_header().version != Version::HTTP_11 {
+        return Ok(());
+    }
+    ctx.told_to_go_on = true;
+    let told = session.downstream_session.write_continue_response();
+    told.await.map_err(Error::into_down)
 }
 
 /// The path that was matched, and no other, without the route's prefix where it is cut off; the
@@ -76,6 +90,16 @@ fn retarget(request: &mut RequestHeader, exchange: &Exchange, route: &Route) -> 
     Ok(())
 }
 
+/// Leading zeros are legal in a length and octal to some; it goes on without them.
+fn settle_length(request: &mut RequestHeader) -> Result<()> {
+    let length = request.headers.get(CONTENT_LENGTH).map(HeaderValue::as_bytes);
+    let padded = length.filter(|l| l.len() > 1 && l[0] == b'0');
+    let plain: Option<u64> = padded
+        .and_then(|l| std::str::from_utf8(l).ok())
+        .and_then(|l| l.parse().ok());
+    plain.map_or(Ok(()), |n| request.insert_header(CONTENT_LENGTH, n))
+}
+
 fn strip_credentials(request: &mut RequestHeader, route: &Route, snapshot: &Snapshot) {
     if route.authenticated {
         request.remove_header(&AUTHORIZATION);
@@ -85,49 +109,6 @@ fn strip_credentials(request: &mut RequestHeader, route: &Route, snapshot: &Snap
             request.remove_header(name);
         }
     }
-}
-
-/// Says where the request comes from: appended to what a trusted proxy said, else instead of what
-/// the client said.
-fn tell_origin(request: &mut RequestHeader, exchange: &Exchange) -> Result<()> {
-    let peer = crate::base::net::canonical(exchange.conn.peer.ip());
-    if !exchange.trusted_peer {
-        for name in ORIGIN.iter().chain([&FORWARDED_PROTO, &FORWARDED_HOST]) {
-            if request.headers.contains_key(name) {
-                request.remove_header(name);
-            }
-        }
-    }
-    let before = exchange
-        .trusted_peer
-        .then(|| joined(request, &FORWARDED_FOR))
-        .flatten();
-    let hops = match before {
-        Some(before) => format!("{before}, {peer}"),
-        None => peer.to_string(),
-    };
-    request.insert_header(FORWARDED_FOR, value(hops)?)?;
-    if !request.headers.contains_key(&FORWARDED_PROTO) {
-        let proto = if exchange.conn.is_tls() {
-            "https"
-        } else {
-            "http"
-        };
-        request.insert_header(FORWARDED_PROTO, HeaderValue::from_static(proto))?;
-    }
-    if !request.headers.contains_key(&FORWARDED_HOST)
-        && let Some(host) = request.headers.get(HOST).cloned()
-    {
-        request.insert_header(FORWARDED_HOST, host)?;
-    }
-    Ok(())
-}
-
-/// All values of a field as one list (RFC 9110 §5.3).
-fn joined(request: &RequestHeader, name: &HeaderName) -> Option<String> {
-    let values = request.headers.get_all(name).iter();
-    let texts: Vec<&str> = values.filter_map(|v| v.to_str().ok()).collect();
-    (!texts.is_empty()).then(|| texts.join(", "))
 }
 
 fn trace(request: &mut RequestHeader, exchange: &Exchange) -> Result<()> {
@@ -255,15 +236,23 @@ fn encode_but(text: &str, plain: impl Fn(u8) -> bool) -> String {
 }
 
 fn value(text: String) -> Result<HeaderValue> {
-    HeaderValue::from_maybe_shared(Bytes::from(text))
-        .map_err(|e| Error::because(ErrorType::InternalError, "a header value", e))
+    HeaderValue::from_maybe_shared(Bytes::from(text)).map_err(unwritable)
+}
+
+fn unwritable(e: http::header::InvalidHeaderValue) -> Box<Error> {
+    Error::because(ErrorType::InternalError, "a header value", e)
 }
 
 /// The hook: counts the body as it comes.
 ///
 /// # Errors
 /// The body is larger than the route takes.
-pub fn body(body: Option<&Bytes>, end: bool, ctx: &mut Ctx) -> Result<()> {
+pub fn body(body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) -> Result<()> {
+    // An HTTP/2 body may end in an empty frame. Written to an HTTP/1 service it would be a last
+    // chunk, and the end behind it a second one: a request that nobody sent.
+    if end && body.as_ref().is_some_and(Bytes::is_empty) {
+        *body = None;
+    }
     let exchange = ctx.exchange.as_mut();
     if let Some(exchange) = exchange.filter(|e| e.conn.is_stream()) {
         // Nobody sees the stream being read: what is not at its end is being waited for.
