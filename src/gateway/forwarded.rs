@@ -1,14 +1,15 @@
 //! Where a request comes from: what proxies in front of us say of it, and what services are told
 //! (`Forwarded`, RFC 7239, and the `X-Forwarded-…` that came before it).
 
+use super::send::written;
 use crate::base::net::canonical;
 use crate::exchange::Exchange;
 use crate::snapshot::Snapshot;
 use bytes::Bytes;
 use http::header::{FORWARDED, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use pingora::Result;
 use pingora::http::RequestHeader;
-use pingora::{Error, ErrorType, Result};
 use std::net::{IpAddr, SocketAddr};
 
 /// The addresses a request passed.
@@ -191,8 +192,7 @@ fn append(request: &RequestHeader, name: &HeaderName, member: String) -> Result<
         Some(before) => format!("{before}, {member}"),
         None => member,
     };
-    HeaderValue::from_maybe_shared(Bytes::from(list))
-        .map_err(|e| Error::because(ErrorType::InternalError, "a header value", e))
+    written(HeaderValue::from_maybe_shared(Bytes::from(list)))
 }
 
 /// All values of a field as one list (RFC 9110 §5.3).
@@ -229,7 +229,10 @@ mod tests {
             ("For=192.0.2.1;proto=http;by=203.0.113.43", vec![v4]),
             ("proto=http; for=\"192.0.2.1:80\"", vec![v4]),
             ("for=\"[2001:db8::1]:4711\", for=192.0.2.1", vec![v6, v4]),
-            ("for=192.0.2.1;host=\"a,b;c\\\"\",for=unknown", vec![v4, None]),
+            (
+                "for=192.0.2.1;host=\"a,b;c\\\"\",for=unknown",
+                vec![v4, None],
+            ),
             ("for=_hidden, for=192.0.2.1", vec![None, v4]),
             ("for=192.0.2.1; ;proto=http;", vec![v4]),
             ("proto=http", vec![None]),

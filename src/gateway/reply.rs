@@ -1,6 +1,7 @@
 //! The sixth step: the upstream's answer on its way back.
 
 use super::receive::REQUEST_ID;
+use super::send::{plain_length, written};
 use super::{Ctx, Shared, choose, fail};
 use crate::breaker::Permit;
 use crate::exchange::refusal::Refusal;
@@ -10,7 +11,7 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
     TRANSFER_ENCODING, UPGRADE, VIA,
 };
-use http::{HeaderName, Method, Version};
+use http::{HeaderName, HeaderValue, Method, Version};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
@@ -39,9 +40,11 @@ pub fn received(shared: &Shared, response: &mut ResponseHeader, ctx: &mut Ctx) -
     let status = response.status.as_u16();
     let now = shared.clock.now();
     if status == 101 {
-        return Err(refuse(ctx, "101 without an upgrade"));
+        return refuse(ctx, "101 without an upgrade");
     }
-    framing(response).map_err(|why| refuse(ctx, why))?;
+    if let Err(why) = framing(response) {
+        return refuse(ctx, why);
+    }
     settle(response, ctx)?;
     let Some(flight) = &mut ctx.flight else {
         return Ok(());
@@ -74,12 +77,12 @@ pub fn received(shared: &Shared, response: &mut ResponseHeader, ctx: &mut Ctx) -
 /// has been read by the coding, and the length is gone.
 fn framing(response: &ResponseHeader) -> std::result::Result<(), &'static str> {
     let mut codings = response.headers.get_all(TRANSFER_ENCODING).iter();
-    let chunked = |v: &http::HeaderValue| v.as_bytes().eq_ignore_ascii_case(b"chunked");
+    let chunked = |v: &HeaderValue| v.as_bytes().eq_ignore_ascii_case(b"chunked");
     if !codings.next().is_none_or(chunked) || codings.next().is_some() {
         return Err("a transfer coding other than chunked");
     }
     let mut lengths = response.headers.get_all(CONTENT_LENGTH).iter();
-    let digits = |v: &http::HeaderValue| v.as_bytes().iter().all(u8::is_ascii_digit);
+    let digits = |v: &HeaderValue| v.as_bytes().iter().all(u8::is_ascii_digit);
     if !lengths.next().is_none_or(digits) || lengths.next().is_some() {
         return Err("a Content-Length that is not one number");
     }
@@ -87,12 +90,12 @@ fn framing(response: &ResponseHeader) -> std::result::Result<(), &'static str> {
 }
 
 /// Ends an attempt whose answer cannot be passed on, and with it the connection it came on.
-fn refuse(ctx: &mut Ctx, why: &'static str) -> Box<Error> {
+fn refuse(ctx: &mut Ctx, why: &'static str) -> Result<()> {
     if let (Some(exchange), Some(flight)) = (&mut ctx.exchange, &ctx.flight) {
         let refusal = Refusal::new(Reason::UpstreamInvalid);
         exchange.refusal = Some(refusal.of(&flight.pool.spec.name));
     }
-    Error::explain(ErrorType::InvalidHTTPHeader, why).into_up()
+    Err(Error::explain(ErrorType::InvalidHTTPHeader, why).into_up())
 }
 
 /// What the header may not hold on its way to the client, and that it has been here.
@@ -103,9 +106,14 @@ fn settle(response: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
         response.remove_header(&TRANSFER_ENCODING);
         response.remove_header(&CONTENT_LENGTH);
     }
+    if response.headers.contains_key(TRANSFER_ENCODING) {
+        response.insert_header(TRANSFER_ENCODING, HeaderValue::from_static("chunked"))?;
+    }
+    if let Some(length) = plain_length(&response.headers) {
+        response.insert_header(CONTENT_LENGTH, length)?;
+    }
     if let Some(snapshot) = &ctx.snapshot {
-        let via = snapshot.via.value(response.version);
-        let via = via.map_err(|e| Error::because(ErrorType::InternalError, "Via", e))?;
+        let via = written(snapshot.via.value(response.version))?;
         response.append_header(VIA, via)?;
     }
     Ok(())
@@ -120,7 +128,10 @@ pub fn prepare(session: &mut Session, response: &mut ResponseHeader, ctx: &mut C
     if response.version < Version::HTTP_11 {
         response.set_version(Version::HTTP_11);
     }
-    if response.status.is_informational() {
+    let interim = response.status.is_informational();
+    // An interim answer comes before the body is complete, and ends nothing.
+    session.set_close_on_response_before_downstream_finish(!interim);
+    if interim {
         ctx.told_to_go_on |= response.status.as_u16() == 100;
         return Ok(());
     }
@@ -137,7 +148,7 @@ pub fn prepare(session: &mut Session, response: &mut ResponseHeader, ctx: &mut C
         response.insert_header(name, value)?;
     }
     let id = Bytes::copy_from_slice(exchange.request_id.as_bytes());
-    if let Ok(id) = http::HeaderValue::from_maybe_shared(id) {
+    if let Ok(id) = HeaderValue::from_maybe_shared(id) {
         response.insert_header(REQUEST_ID, id)?;
     }
     Ok(())

@@ -112,6 +112,9 @@ pub async fn judge(
         metrics: route.metrics.clone(),
     });
     pass(shared, route, &header.headers, exchange, now).await?;
+    if let Some(answer) = probe::last_hop(header) {
+        return Ok(Outcome::Answer(answer));
+    }
     choose::upstream(shared, route, &header.headers, exchange).map(Outcome::Proxy)
 }
 

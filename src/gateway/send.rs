@@ -3,16 +3,16 @@
 
 use super::Ctx;
 use super::forwarded::{self, joined};
-use super::receive::{CLIENT_CERT, CLIENT_CERT_CHAIN, REQUEST_ID, TRACEPARENT};
+use super::receive::{self, CLIENT_CERT, CLIENT_CERT_CHAIN, REQUEST_ID, TRACEPARENT};
 use crate::exchange::Exchange;
 use crate::exchange::refusal::Refusal;
 use crate::identity::principal::Principal;
 use crate::observe::reason::Reason;
 use crate::snapshot::{IdentityHeaders, ListForm, Route, Snapshot};
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT, VIA};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT, InvalidHeaderValue, MAX_FORWARDS, VIA};
 use http::uri::PathAndQuery;
-use http::{HeaderName, HeaderValue, Uri, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
@@ -34,8 +34,11 @@ pub fn prepare(request: &mut RequestHeader, version: Version, ctx: &Ctx) -> Resu
     retarget(request, exchange, route)?;
     strip_credentials(request, route, snapshot);
     forwarded::tell(request, exchange, snapshot)?;
-    request.append_header(VIA, snapshot.via.value(version).map_err(unwritable)?)?;
-    settle_length(request)?;
+    request.append_header(VIA, written(snapshot.via.value(version))?)?;
+    if let Some(length) = plain_length(&request.headers) {
+        request.insert_header(CONTENT_LENGTH, length)?;
+    }
+    count_hop(request)?;
     trace(request, exchange)?;
     tell_certificate(request, exchange)?;
     if let Some(principal) = &exchange.principal {
@@ -49,7 +52,11 @@ pub fn prepare(request: &mut RequestHeader, version: Version, ctx: &Ctx) -> Resu
 ///
 /// # Errors
 /// The client is gone.
-pub async fn go_on(session: &mut Session, request: &mut RequestHeader, ctx: &mut Ctx) -> Result<()> {
+pub async fn go_on(
+    session: &mut Session,
+    request: &mut RequestHeader,
+    ctx: &mut Ctx,
+) -> Result<()> {
     let to_h2 = request.version == Version::HTTP_2 && request.headers.contains_key(EXPECT);
     if !to_h2 {
         return Ok(());
@@ -90,14 +97,20 @@ fn retarget(request: &mut RequestHeader, exchange: &Exchange, route: &Route) -> 
     Ok(())
 }
 
-/// Leading zeros are legal in a length and octal to some; it goes on without them.
-fn settle_length(request: &mut RequestHeader) -> Result<()> {
-    let length = request.headers.get(CONTENT_LENGTH).map(HeaderValue::as_bytes);
-    let padded = length.filter(|l| l.len() > 1 && l[0] == b'0');
-    let plain: Option<u64> = padded
-        .and_then(|l| std::str::from_utf8(l).ok())
-        .and_then(|l| l.parse().ok());
-    plain.map_or(Ok(()), |n| request.insert_header(CONTENT_LENGTH, n))
+/// One hop fewer for an `OPTIONS` that says how many are left (RFC 9110 §7.6.2).
+fn count_hop(request: &mut RequestHeader) -> Result<()> {
+    let left = receive::single(&request.headers, &MAX_FORWARDS).and_then(|n| n.parse().ok());
+    match left.filter(|_| request.method == Method::OPTIONS) {
+        Some(n) => request.insert_header(MAX_FORWARDS, u64::saturating_sub(n, 1)),
+        None => Ok(()),
+    }
+}
+
+/// Leading zeros are legal in a length and octal to some: what it is without them, where it has any.
+pub fn plain_length(headers: &HeaderMap) -> Option<u64> {
+    let length = headers.get(CONTENT_LENGTH).map(HeaderValue::as_bytes);
+    let padded = length.filter(|l| l.len() > 1 && l[0] == b'0')?;
+    std::str::from_utf8(padded).ok()?.parse().ok()
 }
 
 fn strip_credentials(request: &mut RequestHeader, route: &Route, snapshot: &Snapshot) {
@@ -236,11 +249,12 @@ fn encode_but(text: &str, plain: impl Fn(u8) -> bool) -> String {
 }
 
 fn value(text: String) -> Result<HeaderValue> {
-    HeaderValue::from_maybe_shared(Bytes::from(text)).map_err(unwritable)
+    written(HeaderValue::from_maybe_shared(Bytes::from(text)))
 }
 
-fn unwritable(e: http::header::InvalidHeaderValue) -> Box<Error> {
-    Error::because(ErrorType::InternalError, "a header value", e)
+/// A header value, or the fault that it is none.
+pub fn written(value: std::result::Result<HeaderValue, InvalidHeaderValue>) -> Result<HeaderValue> {
+    value.map_err(|e| Error::because(ErrorType::InternalError, "a header value", e))
 }
 
 /// The hook: counts the body as it comes.
@@ -280,6 +294,21 @@ pub fn body(body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// An HTTP/2 body that ends in an empty frame came to an HTTP/1.1 service with two last chunks,
+    /// the second of them a request that nobody had sent.
+    #[test]
+    fn an_empty_last_piece_is_no_chunk() {
+        let passed = |piece: Option<&'static str>, end: bool| {
+            let (mut piece, mut ctx) = (piece.map(Bytes::from), Ctx::default());
+            body(&mut piece, end, &mut ctx).expect("no limit");
+            (piece, ctx.bytes_in)
+        };
+        assert_eq!(passed(Some(""), true), (None, 0));
+        assert_eq!(passed(None, true), (None, 0));
+        assert_eq!(passed(Some("x"), true), (Some("x".into()), 1));
+        assert_eq!(passed(Some("x"), false), (Some("x".into()), 1));
+    }
 
     #[test]
     fn lists_in_each_form() {

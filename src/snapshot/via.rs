@@ -125,10 +125,7 @@ mod tests {
         assert_eq!(one.name().len(), "tollgate-".len() + 16);
         let mut headers = HeaderMap::new();
         headers.append(VIA, "1.1 fred".parse().expect("a value"));
-        headers.append(
-            VIA,
-            one.value(Version::HTTP_2).expect("a value"),
-        );
+        headers.append(VIA, one.value(Version::HTTP_2).expect("a value"));
         assert!(one.marks(&headers));
         assert!(!other.marks(&headers));
     }

@@ -13,6 +13,7 @@ mod breaker;
 mod drain;
 mod edge;
 mod exposure;
+mod http1;
 mod identity;
 mod keys;
 mod limits;

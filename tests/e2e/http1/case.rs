@@ -21,6 +21,12 @@ impl Plain {
         self.method = method.into();
         self
     }
+
+    /// The same with this body, whatever it holds.
+    pub fn holding(mut self, body: &[u8]) -> Self {
+        self.body = body.to_vec();
+        self
+    }
 }
 
 impl From<Took> for Plain {
@@ -264,7 +270,10 @@ impl Bench {
                 let answer = answer.unwrap_or_else(|e| panic!("{told}: no answer: {e:?}"));
                 let known = [(400, "bad_request"), (501, "coding_unsupported")];
                 let said = answer.is();
-                assert!(known.iter().any(|k| (k.0, k.1) == (said.0, &said.1)), "{told}: {said:?}");
+                assert!(
+                    known.iter().any(|k| (k.0, k.1) == (said.0, &said.1)),
+                    "{told}: {said:?}"
+                );
                 closes(&answer, told);
                 ends(&mut client, told);
             }

@@ -26,8 +26,16 @@ fn a_connection_persists_unless_close_is_said() {
         last("Connection: keep-alive, close\r\n"),
         last("Connection: keep-alive\r\nConnection: close\r\n"),
         last("Connection: x\r\nX: y\r\nConnection: close\r\n"),
-        bad("§9.1", "an option that is no token", with("Connection: \"close\"\r\n")),
-        bad("§9.1", "an option with a space", with("Connection: x y\r\n")),
+        bad(
+            "§9.1",
+            "an option that is no token",
+            with("Connection: \"close\"\r\n"),
+        ),
+        bad(
+            "§9.1",
+            "an option with a space",
+            with("Connection: x y\r\n"),
+        ),
     ]);
 }
 
@@ -37,8 +45,19 @@ fn nothing_is_served_behind_a_close() {
     let close = with("Connection: close\r\n");
     let next = "GET /b HTTP/1.1\r\nHost: a\r\n\r\n";
     Bench::new().play(&[
-        good("§9.6", "one more", format!("{}{next}", with("")), [get("/a"), get("/b")]),
-        good("§9.6", "one too many", format!("{close}{next}"), [get("/a")]).last(),
+        good(
+            "§9.6",
+            "one more",
+            format!("{}{next}", with("")),
+            [get("/a"), get("/b")],
+        ),
+        good(
+            "§9.6",
+            "one too many",
+            format!("{close}{next}"),
+            [get("/a")],
+        )
+        .last(),
         good("§9.6", "garbage", format!("{close}\0\0\0"), [get("/a")]).last(),
     ]);
 }
@@ -46,9 +65,9 @@ fn nothing_is_served_behind_a_close() {
 #[test]
 fn requests_in_a_row_are_told_apart() {
     let one = with("");
-    let post = "POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 35\r\n\r\nGET /inner HTTP/1.1\r\nHost: inner\r\n\r\n";
+    let post = "POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 36\r\n\r\nGET /inner HTTP/1.1\r\nHost: inner\r\n\r\n";
     let chunks = "POST /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
-                  23\r\nGET /inner HTTP/1.1\r\nHost: inner\r\n\r\n\r\n0\r\n\r\n";
+                  24\r\nGET /inner HTTP/1.1\r\nHost: inner\r\n\r\n\r\n0\r\n\r\n";
     let inner = "GET /inner HTTP/1.1\r\nHost: inner\r\n\r\n";
     let head = "HEAD /h HTTP/1.1\r\nHost: a\r\n\r\n";
     let all = format!("{one}{post}{chunks}{head}{one}");
@@ -65,60 +84,88 @@ fn requests_in_a_row_are_told_apart() {
         good("§9.3.2", "five of all kinds", &all, served.clone()),
         good("§9.3.2", "a hundred", one.repeat(100), vec![get("/a"); 100]),
         bad("§9.3.2", "a bad one behind them", format!("{all}{bad_one}")).after(served),
-        bad("§9.3.2", "a body too long", format!("{post}x{one}")).after([counted("/p", inner)]),
-        bad("§9.3.2", "a body too short", post.replace("35", "34")).after([counted("/p", &inner[..34])]),
-        refused("§9.3.2", "an old one behind a new one", format!("{one}{old}"), 505, "version_unsupported")
-            .after([get("/a")]),
+        bad(
+            "§9.3.2",
+            "a second last chunk",
+            format!("{chunks}0\r\n\r\n"),
+        )
+        .after([chunked("/c", inner)]),
+        bad(
+            "§9.3.2",
+            "a chunk behind the last one",
+            format!("{chunks}5\r\nhello\r\n0\r\n\r\n"),
+        )
+        .after([chunked("/c", inner)]),
+        bad("§9.3.2", "a body too long", format!("{post}({one}")).after([counted("/p", inner)]),
+        bad("§9.3.2", "a body too short", post.replace("36", "35"))
+            .after([counted("/p", &inner[..35])]),
+        refused(
+            "§9.3.2",
+            "an old one behind a new one",
+            format!("{one}{old}"),
+            505,
+            "version_unsupported",
+        )
+        .after([get("/a")]),
     ]);
 }
 
-/// §9.3: a body that nobody needed is read, or the connection closed; it is never the next request.
+/// RFC 9110 §7.6.1: what is said between a client and us is not for the service.
 #[test]
-fn the_body_of_a_request_that_is_refused_early_is_no_request() {
-    let origin = Origin::start();
-    let config = format!(
-        "identity: {{ api_keys: [{{ name: keys, file: keys.yaml }}] }}\n\
-         limits: [{{ name: one, key: route, algorithm: sliding_window, rate: 1/1h }}]\n\
-         upstreams: [{{ name: up, targets: [\"{origin}\"] }}]\n\
-         routes:\n\
-         - {{ name: closed, match: {{ path: /closed }}, auth: {{ any: [keys] }}, to: up }}\n\
-         - {{ name: limited, match: {{ path: /limited }}, auth: none, limits: [one], to: up }}\n\
-         - {{ name: small, match: {{ path: /small }}, auth: none, max_body: 8B, to: up }}\n\
-         - {{ name: read, match: {{ path: /read, methods: [GET] }}, auth: none, to: up }}\n\
-         - {{ name: open, match: {{ path: /open }}, auth: none, to: up }}\n"
+fn fields_of_one_hop_end_here() {
+    let bench = Bench::new();
+    let fields = "Connection: keep-alive, X-Hop\r\nConnection: X-Other\r\nX-Hop: 1\r\nX-Other: 1\r\n\
+                  Keep-Alive: timeout=5\r\nProxy-Connection: keep-alive\r\nProxy-Authorization: Basic x\r\n\
+                  Proxy-Authenticate: x\r\nTE: trailers, deflate\r\nTrailer: X-T\r\nUpgrade: h2c\r\n\
+                  HTTP2-Settings: x\r\nX-Kept: 1\r\n";
+    assert_eq!(
+        bench.gateway.connect().send(with(fields)).read().status,
+        200
     );
-    let keys = format!("keys:\n{}", mint::api_key("a", "key-of-a", ""));
-    let gateway = Gateway::with_files(&config, &[("keys.yaml", &keys)]);
-    assert_eq!(gateway.get("/limited").status, 200);
-    let inner = "GET /open/inner HTTP/1.1\r\nHost: inner\r\n\r\n";
-    let size = inner.len();
-    for (path, status) in [
-        ("/closed", 401),
-        ("/limited", 429),
-        ("/small", 413),
-        ("/read", 405),
-        ("/none", 404),
-        ("/open/%2f", 400),
+    let took = bench.origin.take().remove(0);
+    for gone in [
+        "connection",
+        "x-hop",
+        "x-other",
+        "keep-alive",
+        "proxy-connection",
+        "proxy-authorization",
+        "proxy-authenticate",
+        "te",
+        "trailer",
+        "upgrade",
+        "http2-settings",
     ] {
-        for (fields, body) in [
-            (format!("Content-Length: {size}"), inner.to_owned()),
-            ("Transfer-Encoding: chunked".into(), format!("{size:x}\r\n{inner}\r\n0\r\n\r\n")),
-            (format!("Expect: 100-continue\r\nContent-Length: {size}"), inner.to_owned()),
-        ] {
-            let mut client = gateway.connect();
-            client.send(format!("POST {path} HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n{body}"));
-            client.send(Req::get("/open/next").bytes());
-            let answer = client.read();
-            assert_eq!(answer.status, status, "{path} {fields}");
-            match client.try_read() {
-                Ok(next) => {
-                    assert_ne!(answer.header("connection"), Some("close"));
-                    assert_eq!(next.text(), "/next", "{path} {fields}");
-                }
-                Err(Broken::Closed) => assert_eq!(answer.header("connection"), Some("close")),
-                Err(other) => panic!("{path} {fields}: {other:?}"),
-            }
-        }
+        assert!(took.values(gone).is_empty(), "{gone}");
     }
-    assert!(origin.seen().iter().all(|s| s.target != "/inner"));
+    assert_eq!(took.values("x-kept"), ["1"]);
+}
+
+/// RFC 9110 §7.6.2: an `OPTIONS` goes as far as it may.
+#[test]
+fn an_options_counts_its_hops() {
+    let bench = Bench::new();
+    let ask = |method: &str, hops: &str| {
+        let req = Req::new(method, "/a").header("Max-Forwards", hops);
+        let answer = bench.gateway.ask(&req);
+        assert_eq!(answer.status, 200, "{method} {hops}");
+        bench
+            .origin
+            .take()
+            .pop()
+            .map(|took| took.values("max-forwards").concat())
+    };
+    assert_eq!(ask("OPTIONS", "5").as_deref(), Some("4"));
+    assert_eq!(ask("OPTIONS", "1").as_deref(), Some("0"));
+    assert_eq!(ask("OPTIONS", "0"), None, "answered here");
+    assert_eq!(
+        ask("OPTIONS", "x").as_deref(),
+        Some("x"),
+        "no number is nobody's"
+    );
+    assert_eq!(
+        ask("GET", "0").as_deref(),
+        Some("0"),
+        "of other methods it says nothing"
+    );
 }

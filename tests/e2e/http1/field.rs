@@ -1,6 +1,5 @@
 //! RFC 9112 §5: header fields; their syntax, folding, number and size.
 
-use super::super::support::*;
 use super::case::{Bench, Case, bad, counted, get, good, refused};
 
 fn with(fields: &str) -> String {
@@ -74,7 +73,15 @@ fn nothing_is_folded() {
 #[test]
 fn values_go_on_as_they_came() {
     let bench = Bench::new();
-    for value in ["y", "a  b", "a\tb", "\"q\\\"\"", "caf\u{e9} \u{1f980}", "a: b", "=,;"] {
+    for value in [
+        "y",
+        "a  b",
+        "a\tb",
+        "\"q\\\"\"",
+        "caf\u{e9} \u{1f980}",
+        "a: b",
+        "=,;",
+    ] {
         let mut client = bench.gateway.connect();
         client.send(with(&format!("X-Kept: {value}")));
         assert_eq!(client.read().status, 200, "{value}");
@@ -93,7 +100,10 @@ fn names_that_differ_by_an_underscore_do_not_go_on() {
     bench.play(&[good("§5", "Content_Length", sent, [counted("/a", "hi")])]);
     bench.gateway.connect().send(sent).read();
     let took = bench.origin.take().remove(0);
-    assert!(took.fields.iter().all(|(name, _)| !name.contains('_')), "{took:?}");
+    assert!(
+        took.fields.iter().all(|(name, _)| !name.contains('_')),
+        "{took:?}"
+    );
 }
 
 #[test]
@@ -103,9 +113,8 @@ fn fields_are_bounded_in_number_and_size() {
     let many = vec!["X: y"; 100].join("\r\n");
     let large = format!("X: {}", "y".repeat(16 * 1024));
     let huge = format!("X: {}", "y".repeat(1024 * 1024));
-    let is = |what: &str, fields: &str| {
-        refused("§5.4", what, with(fields), 431, "headers_too_large")
-    };
+    let is =
+        |what: &str, fields: &str| refused("§5.4", what, with(fields), 431, "headers_too_large");
     let bench = Bench::new();
     bench.play(&[
         good("§5.4", "100 fields", with(&most), [get("/a")]),
@@ -114,7 +123,14 @@ fn fields_are_bounded_in_number_and_size() {
     let cases = [is("16 KiB in one", &large), is("1 MiB in one", &huge)];
     bench.deliver(&cases, super::case::Delivery::Whole);
     let mut client = bench.gateway.connect();
-    client.send(format!("GET /a HTTP/1.1\r\nHost: a\r\nX: {}", "y".repeat(20_000)));
+    client.send(format!(
+        "GET /a HTTP/1.1\r\nHost: a\r\nX: {}",
+        "y".repeat(20_000)
+    ));
     let answer = client.read();
-    assert_eq!(answer.is(), (431, "headers_too_large".into()), "before its end has come");
+    assert_eq!(
+        answer.is(),
+        (431, "headers_too_large".into()),
+        "before its end has come"
+    );
 }

@@ -14,6 +14,7 @@ mod expect;
 mod field;
 mod forwarded;
 mod found;
+mod hop;
 mod line;
 mod message;
 mod octet;

@@ -6,6 +6,7 @@ pub mod client;
 pub mod gateway;
 pub mod mint;
 pub mod origin;
+pub mod recorder;
 pub mod stderr;
 
 use std::sync::{Arc, Condvar, Mutex};

@@ -258,7 +258,10 @@ fn parse(head: &[u8]) -> Result<Took, &'static str> {
         rest = &rest[at + 2..];
     }
     lines.push(rest);
-    if lines.iter().any(|l| l.iter().any(|b| matches!(b, b'\r' | b'\n' | 0))) {
+    if lines
+        .iter()
+        .any(|l| l.iter().any(|b| matches!(b, b'\r' | b'\n' | 0)))
+    {
         return Err("a bare CR or LF, or a NUL");
     }
     let line = std::str::from_utf8(lines[0]).map_err(|_| "a request line beyond ASCII")?;
@@ -281,7 +284,10 @@ fn parse(head: &[u8]) -> Result<Took, &'static str> {
         if name.is_empty() || !name.iter().copied().all(is_token) {
             return Err("an illegal field name");
         }
-        if value.iter().any(|b| *b != b'\t' && (*b < b' ' || *b == 0x7f)) {
+        if value
+            .iter()
+            .any(|b| *b != b'\t' && (*b < b' ' || *b == 0x7f))
+        {
             return Err("a control character in a field");
         }
         let name = String::from_utf8_lossy(name).into_owned();
@@ -295,7 +301,10 @@ fn framing(took: &Took) -> Result<Framing, &'static str> {
     if took.values("host").len() != 1 || took.values("host")[0].is_empty() {
         return Err("other than one Host");
     }
-    let (lengths, codings) = (took.values("content-length"), took.values("transfer-encoding"));
+    let (lengths, codings) = (
+        took.values("content-length"),
+        took.values("transfer-encoding"),
+    );
     match (&lengths[..], &codings[..]) {
         ([], []) => Ok(Framing::Nothing),
         ([], [coding]) if coding == "chunked" => Ok(Framing::Chunked),
