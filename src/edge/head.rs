@@ -165,7 +165,8 @@ fn judge(request: &httparse::Request<'_, '_>, limits: &Limits) -> Result<BodyLen
     if method.len() > MOST_METHOD {
         return Err(UNKNOWN_METHOD);
     }
-    if !target.starts_with('/') && !is_absolute(target) {
+    let whole = target == "*" && method == "OPTIONS";
+    if !target.starts_with('/') && !is_absolute(target) && !whole {
         return Err(bad("the request target is neither a path nor a URI"));
     }
     let (body, named) = framing(request.headers)?;
@@ -297,10 +298,10 @@ mod tests {
                 ..
             }
         ));
-        assert!(matches!(
-            head("GET http://a/x HTTP/1.1\r\nHost: a\r\n\r\n"),
-            Whole { .. }
-        ));
+        for line in ["GET http://a/x", "OPTIONS *"] {
+            let text = format!("{line} HTTP/1.1\r\nHost: a\r\n\r\n");
+            assert!(matches!(head(&text), Whole { .. }), "{line}");
+        }
     }
 
     #[test]

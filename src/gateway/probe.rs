@@ -27,6 +27,7 @@ pub fn answer(shared: &Shared, exchange: &Exchange) -> Result<Option<Answer>, Re
     let reading = matches!(exchange.method, Method::GET | Method::HEAD);
     match &listener.terms.probes {
         None if exchange.path == HEALTH && reading => Ok(Some(text(200, "ok\n"))),
+        None if exchange.path == receive::WHOLE => Ok(Some(text(200, ""))),
         None => Ok(None),
         Some(probes) => probe(shared, exchange, probes, reading).map(Some),
     }

@@ -9,7 +9,7 @@ use crate::observe::trace::{self, TraceContext};
 use crate::route::{host, path};
 use crate::snapshot::Snapshot;
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, HeaderName, Version};
+use http::{HeaderMap, HeaderName, Method, Version};
 use pingora::http::RequestHeader;
 
 /// Where a request id comes and goes.
@@ -20,6 +20,9 @@ pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 pub const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
 /// See [`CLIENT_CERT`].
 pub const CLIENT_CERT_CHAIN: HeaderName = HeaderName::from_static("client-cert-chain");
+
+/// The path of a request that is about no path.
+pub const WHOLE: &str = "*";
 
 /// Fills the exchange from the header and takes out of the header what no client may send.
 ///
@@ -50,6 +53,10 @@ pub fn receive(
     };
     if terms.strict_host && !covers(&exchange.host) {
         return Err(Reason::Misdirected.into());
+    }
+    if asks_the_whole(header) {
+        WHOLE.clone_into(&mut exchange.path);
+        return Ok(());
     }
     let Ok(path) = path::normalise(header.uri.path()) else {
         // As it came, for the log alone.
@@ -110,6 +117,16 @@ fn expectation(header: &mut RequestHeader) -> Result<(), Refusal> {
         header.remove_header(&EXPECT);
     }
     Ok(())
+}
+
+/// Whether an `OPTIONS` asks about the gateway as a whole: `*`, or a URI without path and query, which
+/// means the same (RFC 9112 §3.2.4).
+fn asks_the_whole(header: &RequestHeader) -> bool {
+    let target = header.raw_path();
+    let rest = memchr::memmem::find(target, b"://").map(|at| &target[at + 3..]);
+    let bare = |rest: &[u8]| memchr::memchr2(b'/', b'?', rest).is_none();
+    header.method == Method::OPTIONS
+        && (target == WHOLE.as_bytes() || (!target.starts_with(b"/") && rest.is_some_and(bare)))
 }
 
 fn host_of(header: &RequestHeader) -> Result<String, Refusal> {

@@ -44,7 +44,7 @@ fn what_is_not_http_is_refused_and_told_like_any_refusal() {
         "GET / HTTP/1.1\r\nHost: a b\r\n\r\n".into(),
         "GET  / HTTP/1.1\r\nHost: a\r\n\r\n".into(),
         "GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n".into(),
-        "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n".into(),
+        "GET * HTTP/1.1\r\nHost: a\r\n\r\n".into(),
         "GET / HTTP/1.1\nHost: a\n\n".into(),
         "\u{16}\u{3}\u{1}\u{2}\u{0}".into(),
         post("Content-Length: 1\r\nTransfer-Encoding: chunked"),

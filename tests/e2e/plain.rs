@@ -68,3 +68,17 @@ fn a_plain_504_names_the_service() {
         r#"{"error":"Gateway timeout","service":"up"}"#,
     );
 }
+
+#[test]
+fn plain_refusals_of_what_nobody_does() {
+    let origin = Origin::start();
+    let gateway = gateway(&origin);
+    let unmet = gateway.ask(&Req::get("/open").header("Expect", "the unexpected"));
+    says(&unmet, 417, r#"{"error":"Expectation failed"}"#);
+    let mut client = gateway.connect();
+    client.send("POST /open HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n");
+    let unknown = client.read();
+    let body = r#"{"error":"Transfer coding not supported: only chunked is served"}"#;
+    says(&unknown, 501, body);
+    assert_eq!(origin.begun(), 0);
+}

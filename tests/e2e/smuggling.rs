@@ -1,6 +1,6 @@
 //! Framing that two parsers may read differently: refused, or read one way by everybody.
 
-use super::http1::case::{Bench, Delivery, chunked, doubtful, good};
+use super::http1::case::{Bench, Delivery, chunked, counted, doubtful, good};
 use super::support::*;
 
 /// What follows a request and must never become one unseen.
@@ -220,4 +220,49 @@ fn a_coding_is_spelt_one_way() {
     };
     let cases: Vec<_> = CODINGS.iter().map(case).collect();
     Bench::new().play(&cases);
+}
+
+/// What the public scanners put around the field, each octet in four places, beside a length.
+#[test]
+fn no_octet_hides_a_coding_from_a_length() {
+    let mut cases = Vec::new();
+    for octet in (1..=0x1f).chain(0x7f..=0xffu8) {
+        let fields = [
+            ("", "Transfer-Encoding: chunked"),
+            ("Transfer-Encoding", ": chunked"),
+            ("Transfer-Encoding:", "chunked"),
+            ("Transfer-Encoding: chunked", ""),
+        ];
+        for (before, after) in fields {
+            let field = [before.as_bytes(), &[octet], after.as_bytes()].concat();
+            let what = format!("{before}{octet:#04x}{after}");
+            let head = b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 60\r\n";
+            let sent = [&head[..], &field, b"\r\n\r\n", TWO_WAYS.as_bytes()].concat();
+            cases.push(doubtful("§6.3 (3)", what, sent));
+        }
+    }
+    assert_eq!(cases.len(), 4 * 160);
+    Bench::new().deliver(&cases, Delivery::Whole);
+}
+
+/// Names that look like it and are others: they say nothing about the body.
+#[test]
+fn look_alikes_of_a_coding_are_fields_like_any() {
+    let case = |field: &str| {
+        let sent =
+            format!("POST /a HTTP/1.1\r\nHost: a\r\n{field}\r\nContent-Length: 5\r\n\r\nhello");
+        good("§6.1", field, sent, [counted("/a", "hello")])
+    };
+    let look_alikes = [
+        "Content-Encoding: chunked",
+        "Transfer_Encoding: chunked",
+        "TransferEncoding: chunked",
+        "X-Transfer-Encoding: chunked",
+        "Transfer-Encodings: chunked",
+        "Transfer.Encoding: chunked",
+        "Transfer-Encoding-: chunked",
+        "TE: chunked",
+        "Trailer: Transfer-Encoding",
+    ];
+    Bench::new().play(&look_alikes.map(case));
 }

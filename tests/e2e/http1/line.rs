@@ -138,6 +138,7 @@ const NO_FORM: &[(&str, &str, &str)] = &[
     ("§3.2.3", "a:80", "a:80"),
     ("§3.2.3", "a", "a"),
     ("§3.2.4", "*", "a"),
+    ("§3.2.4", "/ *", "a"),
     ("§3.2", "b", "a"),
     ("§3.2", "?b", "a"),
     ("§3.2", ":80/b", "a"),
@@ -160,8 +161,6 @@ fn the_forms_of_a_target() {
         let what = format!("{uri} with {host}");
         cases.push(bad(section, what, absolute(uri, host)));
     }
-    // Asked of a server as a whole, and of no service.
-    cases.push(bad("§3.2.4", "OPTIONS *", line("OPTIONS * HTTP/1.1")));
     Bench::new().play(&cases);
 }
 
@@ -277,4 +276,49 @@ fn there_is_one_host_and_it_is_one() {
     cases.extend(HOSTS.iter().map(|h| fine(h)));
     cases.extend(NO_HOSTS.iter().map(|h| host(h)));
     Bench::new().play(&cases);
+}
+
+/// What is asked of a server as a whole is asked of no service.
+#[test]
+fn an_options_of_the_whole_is_answered_here() {
+    let bench = Bench::new();
+    for whole in [
+        "OPTIONS * HTTP/1.1",
+        "OPTIONS http://a HTTP/1.1",
+        "OPTIONS https://a HTTP/1.1",
+    ] {
+        let mut client = bench.gateway.connect();
+        for _ in 0..2 {
+            let answer = client.send(line(whole)).read();
+            assert_eq!((answer.status, answer.text()), (200, ""), "{whole}");
+        }
+    }
+    assert_eq!(bench.origin.accepted(), 0);
+    bench.play(&[
+        good(
+            "§3.2.4",
+            "/",
+            line("OPTIONS / HTTP/1.1"),
+            [plain("OPTIONS", "/")],
+        ),
+        good(
+            "§3.2.4",
+            "a URI with a path",
+            line("OPTIONS http://a/ HTTP/1.1"),
+            [plain("OPTIONS", "/")],
+        ),
+        good(
+            "§3.2.4",
+            "a URI with a query",
+            line("OPTIONS http://a?b HTTP/1.1"),
+            [plain("OPTIONS", "/?b")],
+        ),
+        bad("§3.2.4", "* by another method", line("POST * HTTP/1.1")),
+        bad("§3.2.4", "* and more", line("OPTIONS *a HTTP/1.1")),
+        bad(
+            "§3.2.4",
+            "/ before it is a path",
+            line("OPTIONS */ HTTP/1.1"),
+        ),
+    ]);
 }

@@ -18,4 +18,5 @@ mod hop;
 mod line;
 mod message;
 mod octet;
+mod suite;
 mod via;
