@@ -150,16 +150,10 @@ fn redirect(listener: &ListenerConf, f: &mut Findings) {
     }
 }
 
-/// What a certificate serves is asked for by DNS names alone (RFC 6066 §3), each listed once.
+/// Each name once in a certificate; whether another may serve it too depends on their keys.
 fn names(certificate: &CertificateConf, f: &mut Findings) {
-    let listed = || certificate.names.iter();
-    f.listed_once(listed().filter_map(|n| Some((n.sound()?, &n.place))));
-    for name in listed().filter(|n| n.sound().is_some()) {
-        let text = name.name();
-        if text.starts_with('[') || text.parse::<IpAddr>().is_ok() {
-            f.fault(&name.place, message!("is never asked for (found `{text}`, want a DNS name: TLS asks for no addresses, RFC 6066 §3)"));
-        }
-    }
+    let names = certificate.names.iter();
+    f.listed_once(names.filter_map(|n| Some((n.sound()?, &n.place))));
 }
 
 fn no_requests(listeners: &[Spanned<ListenerConf>], f: &mut Findings) {
