@@ -3,6 +3,7 @@
 
 pub mod connection;
 pub mod refusal;
+pub mod tls;
 
 use crate::base::clock::Now;
 use crate::identity::principal::Principal;
