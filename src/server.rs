@@ -11,6 +11,7 @@ use crate::config::{Faults, FileConf, Loaded, Spanned};
 use crate::edge::accept::{Edge, Socket};
 use crate::edge::connection::Refuse;
 use crate::edge::head::Limits;
+use crate::edge::tls::{self, Reloaded, Tls};
 use crate::exchange::connection::{Listener, Probes};
 use crate::gateway::{Gateway, Shared, front};
 use crate::identity::provider::KeySource;
@@ -65,6 +66,7 @@ const KEPT: usize = 512;
 /// A running gateway.
 pub struct Server {
     shared: Arc<Shared>,
+    tls: Vec<Arc<Tls>>,
     listeners: Vec<(Arc<Listener>, Option<SocketAddr>)>,
     admin: Option<(Arc<Listener>, Option<SocketAddr>, Option<PathBuf>)>,
     delay: Duration,
@@ -97,7 +99,11 @@ impl Server {
             clock: &clock,
             metrics: &metrics,
         };
-        let snapshot = compile(conf, &tools).map_err(StartFault::Config)?;
+        let (snapshot, tls) = prepare(conf, &tools).map_err(StartFault::Config)?;
+        for warning in &tls.warnings {
+            log::warn!("{warning}");
+        }
+        let tls = tls.by_listener;
         let (access_log, log) = open_log(&conf.log, &clock)?;
         metrics.watch_access_log(&access_log);
         metrics.config_loaded(now.unix_s());
@@ -113,12 +119,14 @@ impl Server {
         let admin_socket = conf.admin.as_ref().map(bind_admin).transpose()?;
         let (stop, stopping) = watch::channel(false);
         let background = background(&shared.snapshot.load_full(), &shared, &stopping)?;
+        background.spawn(tls::watch(tls.iter().map(|(_, tls)| tls.clone()).collect()));
         let refuse = refuser(&shared);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let count = workers.as_ref().map_or(cores, |w| w.value as usize);
         let edge = start_workers(&shared, count, &refuse)?;
         let mut server = Self {
             shared: shared.clone(),
+            tls: tls.iter().map(|(_, tls)| tls.clone()).collect(),
             listeners: Vec::new(),
             admin: None,
             delay: delay.value.0,
@@ -189,6 +197,12 @@ impl Server {
         &self.shared
     }
 
+    /// Reads every certificate anew and takes up what changed and can be used; says what came of it
+    /// for each listener that has TLS. Blocks while it reads.
+    pub fn reload_certificates(&self) -> Vec<Reloaded> {
+        self.tls.iter().map(|tls| tls.reload()).collect()
+    }
+
     /// Ends in order: readiness fails, the delay passes, listeners close, requests in flight finish,
     /// each within the drain's timeout. True if none was left.
     pub fn drain(&self) -> bool {
@@ -223,6 +237,23 @@ impl Drop for Server {
         }
         if let Some((_, _, Some(path))) = &self.admin {
             let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Makes of a config what can serve, up to binding.
+///
+/// # Errors
+/// Everything in it, or in the files that it names, that cannot be made to work.
+pub fn prepare(conf: &FileConf, tools: &Tools<'_>) -> Result<(Snapshot, tls::Loaded), Faults> {
+    let compiled = compile(conf, tools);
+    let loaded = tls::load(&conf.listeners, tools.clock, tools.metrics);
+    match (compiled, loaded) {
+        (Ok(snapshot), Ok(tls)) => Ok((snapshot, tls)),
+        (compiled, loaded) => {
+            let mut faults = compiled.err().unwrap_or_default().0;
+            faults.extend(loaded.err().unwrap_or_default());
+            Err(Faults::sorted(faults))
         }
     }
 }

@@ -10,3 +10,4 @@ pub mod connection;
 pub mod front;
 pub mod head;
 pub mod sweep;
+pub mod tls;
