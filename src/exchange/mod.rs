@@ -1,7 +1,9 @@
 //! What one request carries through the gateway: who asked for what, where it goes, what was
 //! decided, and how long each step took.
 
+pub mod admission;
 pub mod connection;
+pub mod listener;
 pub mod refusal;
 pub mod tls;
 

@@ -12,7 +12,7 @@ mod route;
 mod tls;
 
 pub use handles::{
-    Circuit, InFlight, IssuerMetrics, LimiterMetrics, ListenerMetrics, UpstreamMetrics,
+    Circuit, InFlight, IssuerMetrics, LimiterMetrics, ListenerMetrics, TurnedAway, UpstreamMetrics,
 };
 pub use route::RouteMetrics;
 pub use tls::{CertificateSeries, HandshakeFault, TlsMetrics};
