@@ -44,6 +44,10 @@ pub(super) struct Families {
     pub(super) limiter_keys: IntGaugeVec,
     pub(super) limiter_evictions: IntCounterVec,
     pub(super) reloads: IntCounterVec,
+    pub(super) tls_handshakes: IntCounterVec,
+    pub(super) tls_failures: IntCounterVec,
+    pub(super) certificate_ends: IntGaugeVec,
+    pub(super) certificate_reloads: IntCounterVec,
 }
 
 impl Families {
@@ -78,6 +82,10 @@ impl Families {
             limiter_keys: gauges("tollgate_limiter_keys", "Keys a limit holds.", &["limit"]),
             limiter_evictions: counters("tollgate_limiter_evictions_total", "Keys a limit gave up for lack of room.", &["limit"]),
             reloads: counters("tollgate_config_loads_total", "Loads of the configuration, by result.", &["result"]),
+            tls_handshakes: counters("tollgate_tls_handshakes_total", "TLS handshakes completed.", &["listener", "version", "resumed"]),
+            tls_failures: counters("tollgate_tls_handshake_failures_total", "TLS handshakes that failed, by cause.", &["listener", "cause"]),
+            certificate_ends: gauges("tollgate_certificate_not_after_seconds", "When a certificate ends, seconds since the Unix epoch.", &["listener", "certificate", "kind"]),
+            certificate_reloads: counters("tollgate_certificate_reloads_total", "Changed certificates taken up, or not, by result.", &["listener", "result"]),
         }
     }
 }
