@@ -1,17 +1,19 @@
 //! The wiring: from a config to a running gateway, and back down in order.
 
+mod listeners;
+
 use crate::admin::Admin;
 use crate::base::clock::Clock;
-use crate::base::net::Networks;
-use crate::config::listener::{ListenerConf, ProbesConf};
 use crate::config::server::{
     AccessLog as LogTarget, AdminAddress, AdminConf, DrainConf, LogConf, ServerConf,
 };
-use crate::config::{Faults, FileConf, Loaded, Spanned};
+use crate::config::{Faults, FileConf, Loaded};
 use crate::edge::accept::{Edge, Socket};
 use crate::edge::connection::Refuse;
-use crate::edge::head::Limits;
-use crate::exchange::connection::{Listener, Probes};
+use crate::edge::open::Entrance;
+use crate::edge::tls::{self, Reloaded, Tls};
+use crate::exchange::admission::Caps;
+use crate::exchange::listener::{Listener, Terms};
 use crate::gateway::{Gateway, Shared, front};
 use crate::identity::provider::KeySource;
 use crate::observe::access_log::{AccessLog, Target, Writer};
@@ -24,8 +26,7 @@ use pingora::proxy::http_proxy;
 use pingora::server::configuration::ServerConf as PingoraConf;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -65,6 +66,7 @@ const KEPT: usize = 512;
 /// A running gateway.
 pub struct Server {
     shared: Arc<Shared>,
+    tls: Vec<Arc<Tls>>,
     listeners: Vec<(Arc<Listener>, Option<SocketAddr>)>,
     admin: Option<(Arc<Listener>, Option<SocketAddr>, Option<PathBuf>)>,
     delay: Duration,
@@ -97,7 +99,10 @@ impl Server {
             clock: &clock,
             metrics: &metrics,
         };
-        let snapshot = compile(conf, &tools).map_err(StartFault::Config)?;
+        let (snapshot, tls) = prepare(conf, &tools).map_err(StartFault::Config)?;
+        for warning in &tls.warnings {
+            log::warn!("{warning}");
+        }
         let (access_log, log) = open_log(&conf.log, &clock)?;
         metrics.watch_access_log(&access_log);
         metrics.config_loaded(now.unix_s());
@@ -109,16 +114,20 @@ impl Server {
             ready: AtomicBool::new(false),
         });
         // Bound before anything is started: a port that is taken must leave nothing behind.
-        let sockets = bind(conf, &shared.metrics)?;
-        let admin_socket = conf.admin.as_ref().map(bind_admin).transpose()?;
+        let sockets = listeners::bind(conf, &tls, &shared.metrics)?;
+        let admin_socket = conf.admin.as_ref().map(listeners::bind_admin);
+        let admin_socket = admin_socket.transpose()?;
         let (stop, stopping) = watch::channel(false);
         let background = background(&shared.snapshot.load_full(), &shared, &stopping)?;
+        let tls: Vec<_> = tls.by_listener.into_iter().map(|(_, tls)| tls).collect();
+        background.spawn(tls::watch(tls.clone()));
         let refuse = refuser(&shared);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let count = workers.as_ref().map_or(cores, |w| w.value as usize);
         let edge = start_workers(&shared, count, &refuse)?;
         let mut server = Self {
             shared: shared.clone(),
+            tls,
             listeners: Vec::new(),
             admin: None,
             delay: delay.value.0,
@@ -132,9 +141,10 @@ impl Server {
         if let Some(socket) = admin_socket {
             server.open_admin(conf, &socket, &refuse)?;
         }
-        for (socket, listener, limits) in &sockets {
-            edge.open(socket, listener, *limits)?;
-            server.listeners.push((listener.clone(), socket.address()));
+        for (socket, entrance) in &sockets {
+            edge.open(socket, entrance)?;
+            let listener = entrance.listener.clone();
+            server.listeners.push((listener, socket.address()));
         }
         server.edge = Some(edge);
         shared.ready.store(true, Relaxed);
@@ -151,14 +161,15 @@ impl Server {
             return Ok(());
         };
         let metrics = self.shared.metrics.listener("admin");
-        let listener = Arc::new(Listener::new("admin", metrics, None, 60_000, 10_000));
+        let (terms, caps) = (Terms::default(), Caps::default());
+        let listener = Arc::new(Listener::new("admin", metrics, terms, caps));
         let app = Arc::new(Admin {
             shared: self.shared.clone(),
             token: token.as_ref().map(|t| t.value.clone()),
         });
         let clock = &self.shared.clock;
         let control = Edge::start("admin", 1, clock, refuse, || app.clone())?;
-        control.open(socket, &listener, ADMIN_LIMITS)?;
+        control.open(socket, &Arc::new(Entrance::plain(listener.clone())))?;
         let path = match &address.value {
             AdminAddress::Unix(path) => Some(path.clone()),
             AdminAddress::Tcp(_) => None,
@@ -187,6 +198,12 @@ impl Server {
     /// What its workers share.
     pub fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    /// Reads every certificate anew and takes up what changed and can be used; says what came of it
+    /// for each listener that has TLS. Blocks while it reads.
+    pub fn reload_certificates(&self) -> Vec<Reloaded> {
+        self.tls.iter().map(|tls| tls.reload()).collect()
     }
 
     /// Ends in order: readiness fails, the delay passes, listeners close, requests in flight finish,
@@ -227,11 +244,22 @@ impl Drop for Server {
     }
 }
 
-const ADMIN_LIMITS: Limits = Limits {
-    bytes: 16 * 1024,
-    fields: 100,
-    target: 8 * 1024,
-};
+/// Makes of a config what can serve, up to binding.
+///
+/// # Errors
+/// Everything in it, or in the files that it names, that cannot be made to work.
+pub fn prepare(conf: &FileConf, tools: &Tools<'_>) -> Result<(Snapshot, tls::Loaded), Faults> {
+    let compiled = compile(conf, tools);
+    let loaded = tls::load(&conf.listeners, tools.clock, tools.metrics);
+    match (compiled, loaded) {
+        (Ok(snapshot), Ok(tls)) => Ok((snapshot, tls)),
+        (compiled, loaded) => {
+            let mut faults = compiled.err().unwrap_or_default().0;
+            faults.extend(loaded.err().unwrap_or_default());
+            Err(Faults::sorted(faults))
+        }
+    }
+}
 
 fn start_workers(shared: &Arc<Shared>, count: usize, refuse: &Refuse) -> io::Result<Edge> {
     let conf = Arc::new(PingoraConf {
@@ -267,94 +295,6 @@ fn refuser(shared: &Arc<Shared>) -> Refuse {
             refused.header,
         )
     })
-}
-
-type Bound = (Socket, Arc<Listener>, Limits);
-
-fn bind(conf: &FileConf, metrics: &Metrics) -> Result<Vec<Bound>, StartFault> {
-    let each = conf.listeners.iter();
-    each.map(|listener| bind_one(listener, metrics)).collect()
-}
-
-fn bind_one(conf: &Spanned<ListenerConf>, metrics: &Metrics) -> Result<Bound, StartFault> {
-    let ListenerConf {
-        name,
-        address,
-        protocol: _,
-        tls: _,
-        proxy_protocol: _,
-        redirect_to_https: _,
-        max_connections: _,
-        max_connections_per_address: _,
-        max_requests_per_connection: _,
-        write_timeout: _,
-        min_body_rate: _,
-        http2: _,
-        header_timeout,
-        idle_timeout,
-        max_header_bytes,
-        max_headers,
-        max_uri_bytes,
-        probes,
-    } = &conf.value;
-    let bound = Socket::bind(address.value);
-    let socket = bound.map_err(|why| StartFault::Bind {
-        name: name.value.to_string(),
-        address: address.value.to_string(),
-        why,
-    })?;
-    let probes = probes
-        .as_ref()
-        .map(|ProbesConf { networks, metrics }| Probes {
-            networks: Networks(networks.iter().map(|n| n.value).collect()),
-            metrics: metrics.value,
-        });
-    let (idle, header) = (idle_timeout.value.as_ms(), header_timeout.value.as_ms());
-    let metrics = metrics.listener(&name.value);
-    let listener = Listener::new(&name.value, metrics, probes, idle, header);
-    let bytes = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
-    let limits = Limits {
-        bytes: bytes(max_header_bytes.value.0),
-        fields: usize::from(max_headers.value),
-        target: bytes(max_uri_bytes.value.0),
-    };
-    Ok((socket, Arc::new(listener), limits))
-}
-
-fn bind_admin(conf: &AdminConf) -> Result<Socket, StartFault> {
-    let (bound, address) = match &conf.address.value {
-        AdminAddress::Tcp(address) => (Socket::bind(*address), address.to_string()),
-        AdminAddress::Unix(path) => (bind_unix(path), path.display().to_string()),
-    };
-    bound.map_err(|why| StartFault::Bind {
-        name: "admin".to_owned(),
-        address,
-        why,
-    })
-}
-
-/// Binds a Unix socket that only its owner may use. A file left by a process that is gone is
-/// replaced; one that still answers is not.
-fn bind_unix(path: &Path) -> io::Result<Socket> {
-    use std::os::unix::net::{UnixListener, UnixStream};
-    if let Ok(there) = std::fs::symlink_metadata(path) {
-        if !there.file_type().is_socket() {
-            let why = "there is a file of that name which is no socket";
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
-        }
-        if UnixStream::connect(path).is_ok() {
-            return Err(io::ErrorKind::AddrInUse.into());
-        }
-        std::fs::remove_file(path)?;
-    }
-    // Bound beside its place and moved there once it is closed to others, so that there is no
-    // moment at which anybody may connect.
-    let draft = path.with_extension(format!("{}.new", std::process::id()));
-    let listener = UnixListener::bind(&draft)?;
-    std::fs::set_permissions(&draft, std::fs::Permissions::from_mode(0o600))?;
-    std::fs::rename(&draft, path)?;
-    listener.set_nonblocking(true)?;
-    Ok(Socket::Unix(listener))
 }
 
 /// Starts what runs beside the requests: name resolution, health checks, key sets. Returns once

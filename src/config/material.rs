@@ -108,6 +108,13 @@ const MAX_PEM: u64 = 1024 * 1024;
 #[derive(Clone, Debug, PartialEq)]
 pub struct PemFile(pub PathBuf);
 
+impl PemFile {
+    /// What it holds now. The error is a whole message.
+    pub fn read(&self) -> Result<String, String> {
+        expand::read(&self.0, MAX_PEM)
+    }
+}
+
 impl Decode for PemFile {
     fn decode(node: &Node, d: &mut Decoder) -> Option<Self> {
         let text = d.text(node)?;

@@ -2,24 +2,18 @@
 //! each, opened and closed while it runs.
 
 use super::connection::{Door, Refuse, serve};
-use super::front::{Front, Transport};
-use super::head::Limits;
+use super::open::Entrance;
 use super::sweep;
 use crate::base::clock::Clock;
-use crate::exchange::connection::{Connection, Listener};
+use crate::exchange::listener::Listener;
 use pingora::apps::HttpServerApp;
-use pingora::http::ResponseHeader;
-use pingora::protocols::SocketDigest;
-use pingora::protocols::l4::socket::SocketAddr as DigestAddr;
-use pingora::protocols::raw_connect::ProxyDigest;
 use std::collections::HashMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::os::fd::AsRawFd;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// A bound socket, not yet accepting.
@@ -73,7 +67,7 @@ impl Socket {
 
 /// What a worker is asked to do.
 enum Order {
-    Open(Socket, Arc<Listener>, Limits),
+    Open(Socket, Arc<Entrance>),
     Close(Arc<str>, oneshot::Sender<()>),
     Quit,
 }
@@ -131,18 +125,11 @@ impl Edge {
     ///
     /// # Errors
     /// The socket could not be shared between the workers.
-    pub fn open(
-        &self,
-        socket: &Socket,
-        listener: &Arc<Listener>,
-        limits: Limits,
-    ) -> io::Result<()> {
+    pub fn open(&self, socket: &Socket, entrance: &Arc<Entrance>) -> io::Result<()> {
         let shares: io::Result<Vec<_>> = self.workers.iter().map(|_| socket.share()).collect();
         for (worker, share) in self.workers.iter().zip(shares?) {
             // A worker that is gone serves nothing; the others do.
-            let _ = worker
-                .orders
-                .send(Order::Open(share, listener.clone(), limits));
+            let _ = worker.orders.send(Order::Open(share, entrance.clone()));
         }
         Ok(())
     }
@@ -187,12 +174,13 @@ async fn work<A>(
     let mut open = HashMap::new();
     while let Some(order) = inbox.recv().await {
         match order {
-            Order::Open(socket, listener, limits) => {
+            Order::Open(socket, entrance) => {
+                let listener = entrance.listener.clone();
                 let name = listener.name.clone();
                 let door = Arc::new(Door {
                     app: app.clone(),
                     listener,
-                    limits,
+                    entrance,
                     clock: clock.clone(),
                     refuse: refuse.clone(),
                     running: running.clone(),
@@ -238,7 +226,7 @@ where
             _ = &mut closing => break,
         };
         match accepted {
-            Ok((transport, peer, socket)) => greet(transport, peer, socket, &door),
+            Ok(accepted) => greet(accepted, &door),
             Err(e) => {
                 log::warn!("listener {}: accept: {e}", door.listener.name);
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -248,8 +236,8 @@ where
     // Whoever waits in the backlog believes to be connected, and would be reset. Clients that come
     // back at once must not keep the door open for ever.
     let backlog = async {
-        while let Ok((transport, peer, socket)) = listening.accept().await {
-            greet(transport, peer, socket, &door);
+        while let Ok(accepted) = listening.accept().await {
+            greet(accepted, &door);
         }
     };
     let _ = tokio::time::timeout(BACKLOG, backlog).await;
@@ -263,35 +251,45 @@ enum Listening {
     Unix(UnixListener),
 }
 
+enum Accepted {
+    Tcp(TcpStream, SocketAddr),
+    Unix(UnixStream),
+}
+
 impl Listening {
-    async fn accept(&self) -> io::Result<(Transport, SocketAddr, SocketDigest)> {
+    async fn accept(&self) -> io::Result<Accepted> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
                 // Fails only on a connection that is gone already.
                 let _ = stream.set_nodelay(true);
-                let socket = SocketDigest::from_raw_fd(stream.as_raw_fd());
-                Ok((Transport::Tcp(stream), peer, socket))
+                Ok(Accepted::Tcp(stream, peer))
             }
-            Self::Unix(listener) => {
-                let (stream, _) = listener.accept().await?;
-                let socket = SocketDigest::from_raw_fd(stream.as_raw_fd());
-                let local = (Ipv4Addr::LOCALHOST, 0).into();
-                Ok((Transport::Unix(stream), local, socket))
-            }
+            Self::Unix(listener) => Ok(Accepted::Unix(listener.accept().await?.0)),
         }
     }
 }
 
-fn greet<A>(transport: Transport, peer: SocketAddr, socket: SocketDigest, door: &Arc<Door<A>>)
+fn greet<A>(accepted: Accepted, door: &Arc<Door<A>>)
 where
     A: HttpServerApp + Send + Sync + 'static,
 {
-    let _ = socket.peer_addr.set(Some(DigestAddr::Inet(peer)));
-    let conn = Arc::new(Connection::new(door.listener.clone(), peer));
-    let header = ResponseHeader::build_no_case(200, Some(0));
-    let Ok(header) = header else { return };
-    let digest = ProxyDigest::new(Box::new(header), Some(Box::new(conn.clone())));
-    let front = Front::new(transport, conn, socket, digest);
-    tokio::spawn(serve(Box::new(front), door.clone()));
+    let entrance = &door.entrance;
+    let front = match accepted {
+        Accepted::Tcp(stream, peer) if entrance.is_immediate() => entrance.admit(stream, peer),
+        Accepted::Unix(stream) => entrance.admit_local(stream),
+        Accepted::Tcp(stream, peer) => {
+            let door = door.clone();
+            // A handshake holds much: its future ends before the connection's begins.
+            tokio::spawn(async move {
+                if let Some(front) = Box::pin(door.entrance.open(stream, peer)).await {
+                    serve(Box::new(front), door).await;
+                }
+            });
+            return;
+        }
+    };
+    if let Some(front) = front {
+        tokio::spawn(serve(Box::new(front), door.clone()));
+    }
 }

@@ -3,9 +3,12 @@
 
 use super::body::Delimiter;
 use super::front::Front;
-use super::head::{self, BodyLength, Head, Limits};
+use super::head::{self, BodyLength, Head};
+use super::http2;
+use super::open::Entrance;
 use crate::base::clock::Clock;
-use crate::exchange::connection::{Connection, Listener, Phase};
+use crate::exchange::connection::{Connection, Phase};
+use crate::exchange::listener::Listener;
 use crate::observe::reason::Reason;
 use bytes::BytesMut;
 use pingora::apps::HttpServerApp;
@@ -37,8 +40,8 @@ pub struct Door<A> {
     pub app: Arc<A>,
     /// The listener.
     pub listener: Arc<Listener>,
-    /// What it accepts of a header.
-    pub limits: Limits,
+    /// How connections come in.
+    pub entrance: Arc<Entrance>,
     /// The clock.
     pub clock: Clock,
     /// Answers what is not a request.
@@ -48,7 +51,20 @@ pub struct Door<A> {
 }
 
 /// Serves a connection until either side closes it.
-pub async fn serve<A>(mut front: Box<Front>, door: Arc<Door<A>>)
+pub async fn serve<A>(front: Box<Front>, door: Arc<Door<A>>)
+where
+    A: HttpServerApp + Send + Sync + 'static,
+{
+    let http2 = front.conn.tls.as_ref().is_some_and(|tls| tls.http2);
+    if http2 || door.entrance.h2c {
+        Box::pin(http2::serve(front, door)).await;
+    } else {
+        http1(front, door).await;
+    }
+}
+
+/// Serves one request after the other (RFC 9112).
+async fn http1<A>(mut front: Box<Front>, door: Arc<Door<A>>)
 where
     A: HttpServerApp + Send + Sync + 'static,
 {
@@ -56,14 +72,14 @@ where
         if !await_request(&mut front, &door).await {
             return;
         }
-        let verdict = match head::parse(&front.rest, &door.limits) {
+        let verdict = match head::parse(&front.rest, &door.listener.terms.head) {
             Head::More => Box::pin(slow_header(&mut front, &door)).await,
             verdict => Some(verdict),
         };
         let (len, body) = match verdict {
             Some(Head::Whole { len, body }) => (len, body),
             Some(Head::Bad(reason, detail)) => {
-                return Box::pin(refuse(front, &door, reason, detail)).await;
+                return Box::pin(answer(&mut front, &door, reason, detail)).await;
             }
             Some(Head::More) | None => return,
         };
@@ -93,7 +109,7 @@ async fn await_request<A>(front: &mut Front, door: &Door<A>) -> bool {
         if !waited {
             front
                 .conn
-                .arm(Phase::Idle, door.clock.now(), door.listener.idle_ms);
+                .arm(Phase::Idle, door.clock.now(), door.listener.terms.idle_ms);
             waited = true;
         }
         if front.fill().await.unwrap_or(0) == 0 {
@@ -121,6 +137,7 @@ where
         header
     };
     front.body = Delimiter::new(body);
+    front.conn.count_request();
     // A proxied request sets its own limit once its route is known.
     front.conn.arm(Phase::Busy, door.clock.now(), UNROUTED_MS);
     let mut session = ServerSession::new_http1(front);
@@ -133,7 +150,9 @@ where
 /// The rest of a header that did not come in one piece: the only place that holds a buffer.
 async fn slow_header<A>(front: &mut Front, door: &Door<A>) -> Option<Head> {
     let now = door.clock.now();
-    front.conn.arm(Phase::Header, now, door.listener.header_ms);
+    front
+        .conn
+        .arm(Phase::Header, now, door.listener.terms.header_ms);
     loop {
         let read = front.fill().await;
         if front.conn.expired() {
@@ -145,14 +164,20 @@ async fn slow_header<A>(front: &mut Front, door: &Door<A>) -> Option<Head> {
         if read.unwrap_or(0) == 0 {
             return None;
         }
-        match head::parse(&front.rest, &door.limits) {
+        match head::parse(&front.rest, &door.listener.terms.head) {
             Head::More => (),
             verdict => return Some(verdict),
         }
     }
 }
 
-async fn refuse<A>(mut front: Box<Front>, door: &Door<A>, reason: Reason, detail: &'static str) {
+/// Answers what is no request.
+pub(super) async fn answer<A>(
+    front: &mut Front,
+    door: &Door<A>,
+    reason: Reason,
+    detail: &'static str,
+) {
     let refused = Refused {
         reason,
         detail,
@@ -161,7 +186,7 @@ async fn refuse<A>(mut front: Box<Front>, door: &Door<A>, reason: Reason, detail
     let answer = (door.refuse)(&front.conn, refused);
     front
         .conn
-        .arm(Phase::Busy, door.clock.now(), door.listener.header_ms);
+        .arm(Phase::Busy, door.clock.now(), door.listener.terms.header_ms);
     // Whether the client still reads it is its own affair; the drop lingers.
     if front.write_all(&answer).await.is_ok() {
         let _ = front.flush().await;

@@ -3,7 +3,9 @@
 //! that the client still reads the answer.
 
 use super::body::Delimiter;
+use super::open::carrier;
 use super::sweep;
+use super::transport::Transport;
 use crate::exchange::connection::Connection;
 use async_trait::async_trait;
 use bytes::BytesMut;
@@ -21,7 +23,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
 
 /// Writes up to this many bytes are gathered, so that header and body leave in one call.
 const WRITE_BUFFER: usize = 16 * 1024;
@@ -37,54 +38,6 @@ thread_local! {
     static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What carries the bytes.
-#[derive(Debug)]
-pub enum Transport {
-    /// A TCP connection.
-    Tcp(TcpStream),
-    /// A Unix socket connection (the admin port).
-    Unix(UnixStream),
-}
-
-impl Transport {
-    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Tcp(s) => Pin::new(s).poll_read(cx, buf),
-            Self::Unix(s) => Pin::new(s).poll_read(cx, buf),
-        }
-    }
-
-    /// Whether the client has closed its side; takes nothing. Over a Unix socket it is not asked.
-    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self::Tcp(tcp) = self else {
-            return Poll::Pending;
-        };
-        let mut one = [0u8; 1];
-        match ready!(tcp.poll_peek(cx, &mut ReadBuf::new(&mut one)))? {
-            0 => Poll::Ready(Ok(())),
-            _ => Poll::Pending,
-        }
-    }
-
-    fn poll_write_vectored(
-        &mut self,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Tcp(s) => Pin::new(s).poll_write_vectored(cx, bufs),
-            Self::Unix(s) => Pin::new(s).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Tcp(s) => Pin::new(s).poll_shutdown(cx),
-            Self::Unix(s) => Pin::new(s).poll_shutdown(cx),
-        }
-    }
-}
-
 /// One client connection.
 pub struct Front {
     /// Always there until the drop.
@@ -95,12 +48,14 @@ pub struct Front {
     pub body: Delimiter,
     /// Its marks, shared with the sweep and with the request.
     pub conn: Arc<Connection>,
+    /// It speaks HTTP/2: bytes go both ways as they come, streams have marks of their own.
+    pub http2: bool,
     written: Vec<u8>,
     gone: bool,
     answered: bool,
     socket: Arc<SocketDigest>,
     /// Carries `conn` to the request's hooks; the way through Pingora that works for every protocol.
-    digest: Arc<ProxyDigest>,
+    digest: Option<Arc<ProxyDigest>>,
 }
 
 /// Without what was read or written: that may hold credentials, and Pingora logs its streams.
@@ -114,23 +69,20 @@ impl fmt::Debug for Front {
 
 impl Front {
     /// Takes a connection into the worker's care.
-    pub fn new(
-        transport: Transport,
-        conn: Arc<Connection>,
-        socket: SocketDigest,
-        digest: ProxyDigest,
-    ) -> Self {
+    pub fn new(transport: Transport, conn: Arc<Connection>, socket: SocketDigest) -> Self {
         sweep::enlist(&conn);
+        let digest = carrier(&conn).map(Arc::new);
         Self {
             transport: Some(transport),
             rest: BytesMut::new(),
             body: Delimiter::DONE,
             conn,
+            http2: false,
             written: Vec::new(),
             gone: false,
             answered: false,
             socket: Arc::new(socket),
-            digest: Arc::new(digest),
+            digest,
         }
     }
 
@@ -148,7 +100,7 @@ impl Front {
         };
         READ.with_borrow_mut(|scratch| {
             let mut buf = ReadBuf::new(scratch);
-            if transport.poll_read(cx, &mut buf)?.is_pending() {
+            if Pin::new(transport).poll_read(cx, &mut buf)?.is_pending() {
                 return expire(&self.conn, cx).map(|_| Ok(0));
             }
             let read = buf.filled();
@@ -163,48 +115,73 @@ impl Front {
         self.answered = true;
         let total: usize = bufs.iter().map(|b| b.len()).sum();
         if self.written.len() + total <= WRITE_BUFFER {
-            if self.written.capacity() == 0 {
-                self.written = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
-            }
-            for buf in bufs {
-                self.written.extend_from_slice(buf);
-            }
-            return Poll::Ready(Ok(total));
+            return Poll::Ready(Ok(self.gather(bufs)));
         }
-        let Some(transport) = self.transport.as_mut() else {
-            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
-        };
+        match &self.transport {
+            Some(transport) if transport.gathers() => self.put_slices(cx, bufs),
+            Some(_) => self.put_records(cx, bufs),
+            None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
+    }
+
+    /// Copies what fits.
+    fn gather(&mut self, bufs: &[IoSlice<'_>]) -> usize {
+        if self.written.capacity() == 0 {
+            self.written = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
+        }
+        let before = self.written.len();
+        for buf in bufs {
+            let room = WRITE_BUFFER - self.written.len();
+            self.written.extend_from_slice(&buf[..buf.len().min(room)]);
+        }
+        self.written.len() - before
+    }
+
+    /// One call for what was gathered and what comes.
+    fn put_slices(
+        &mut self,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         loop {
             let held = self.written.len();
             let mut slices = [IoSlice::new(&[]); 8];
             slices[0] = IoSlice::new(&self.written);
             let more = bufs.len().min(7);
             slices[1..=more].copy_from_slice(&bufs[..more]);
-            let Poll::Ready(n) = transport.poll_write_vectored(cx, &slices[..=more])? else {
-                return expire(&self.conn, cx).map(Err);
-            };
+            let n = ready!(send(&mut self.transport, &self.conn, cx, &slices[..=more]))?;
             self.written.drain(..n.min(held));
-            match n {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                n if n > held => return Poll::Ready(Ok(n - held)),
-                _ => (),
+            if n > held {
+                return Poll::Ready(Ok(n - held));
             }
         }
     }
 
+    /// Full records: what was gathered is filled up first.
+    fn put_records(
+        &mut self,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.written.len() == WRITE_BUFFER {
+            ready!(self.poll_empty(cx))?;
+        }
+        let first = bufs.iter().find(|b| !b.is_empty());
+        match first.filter(|b| self.written.is_empty() && b.len() >= WRITE_BUFFER) {
+            Some(large) => send(&mut self.transport, &self.conn, cx, &[IoSlice::new(large)]),
+            None => Poll::Ready(Ok(self.gather(bufs))),
+        }
+    }
+
     fn poll_empty(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Some(transport) = self.transport.as_mut() else {
-            return Poll::Ready(Ok(()));
-        };
         let mut at = 0;
         while at < self.written.len() {
             let slice = [IoSlice::new(&self.written[at..])];
-            match transport.poll_write_vectored(cx, &slice)? {
-                Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            match send(&mut self.transport, &self.conn, cx, &slice)? {
                 Poll::Ready(n) => at += n,
                 Poll::Pending => {
                     self.written.drain(..at);
-                    return expire(&self.conn, cx).map(Err);
+                    return Poll::Pending;
                 }
             }
         }
@@ -224,6 +201,27 @@ impl Front {
                 spare.push(buffer);
             }
         });
+    }
+
+    /// Fills `buf` with whatever comes. The end of an HTTP/2 connection is its own loop's affair.
+    fn poll_raw(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.rest.is_empty() {
+            let n = buf.remaining().min(self.rest.len());
+            buf.put_slice(&self.rest.split_to(n));
+            return Poll::Ready(Ok(()));
+        }
+        let Some(transport) = self.transport.as_mut() else {
+            return Poll::Ready(Ok(()));
+        };
+        let before = buf.filled().len();
+        if Pin::new(transport).poll_read(cx, buf)?.is_pending() {
+            return match self.http2 {
+                true => Poll::Pending,
+                false => expire(&self.conn, cx).map(Err),
+            };
+        }
+        self.gone = buf.filled().len() == before;
+        Poll::Ready(Ok(()))
     }
 
     /// Fills `buf` from `rest` or from the connection, but not beyond the end of the body.
@@ -247,19 +245,44 @@ impl Front {
         };
         let room = buf.initialize_unfilled_to(buf.remaining().min(most));
         let mut part = ReadBuf::new(room);
-        if transport.poll_read(cx, &mut part)?.is_pending() {
+        if Pin::new(transport).poll_read(cx, &mut part)?.is_pending() {
             if !self.conn.is_owing() {
                 self.conn.set_owing(true);
             }
             return expire(&self.conn, cx).map(Err);
         }
-        self.conn.set_owing(false);
         let read = part.filled();
         self.gone = read.is_empty();
+        self.conn.came(read.len());
         let n = self.body.take(read).map_err(broken)?;
         self.rest.extend_from_slice(&read[n..]);
         buf.advance(n);
         Poll::Ready(Ok(()))
+    }
+}
+
+/// Writes, and notes whether the client takes what is written.
+fn send(
+    transport: &mut Option<Transport>,
+    conn: &Connection,
+    cx: &mut Context<'_>,
+    slices: &[IoSlice<'_>],
+) -> Poll<io::Result<usize>> {
+    let Some(transport) = transport else {
+        return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+    };
+    let Poll::Ready(sent) = Pin::new(transport).poll_write_vectored(cx, slices) else {
+        if !conn.is_blocked() {
+            conn.set_blocked(true);
+        }
+        return expire(conn, cx).map(Err);
+    };
+    if conn.is_blocked() {
+        conn.set_blocked(false);
+    }
+    match sent? {
+        0 => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+        n => Poll::Ready(Ok(n)),
     }
 }
 
@@ -283,6 +306,9 @@ impl AsyncRead for Front {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let me = &mut *self;
+        if me.http2 || me.conn.is_tunnel() {
+            return me.poll_raw(cx, buf);
+        }
         if !me.body.done() {
             return me.poll_body(cx, buf);
         }
@@ -292,7 +318,7 @@ impl AsyncRead for Front {
         }
         if me.rest.is_empty()
             && let Some(transport) = me.transport.as_mut()
-            && transport.poll_gone(cx)?.is_ready()
+            && transport.poll_gone(cx, &mut me.rest)?.is_ready()
         {
             me.gone = true;
             return Poll::Ready(Ok(()));
@@ -329,7 +355,7 @@ impl AsyncWrite for Front {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_empty(cx))?;
         match self.transport.as_mut() {
-            Some(transport) => transport.poll_shutdown(cx),
+            Some(transport) => Pin::new(transport).poll_shutdown(cx),
             None => Poll::Ready(Ok(())),
         }
     }
@@ -339,35 +365,35 @@ impl Drop for Front {
     fn drop(&mut self) {
         sweep::discharge(&self.conn);
         let written = std::mem::take(&mut self.written);
+        let Some(transport) = self.transport.take() else {
+            return;
+        };
+        if self.conn.is_slow_reader() {
+            return transport.abandon();
+        }
         // Closing a socket with unread bytes resets it, and the client loses the answer it was
         // sent (RFC 9112 §9.6): read on for a moment.
         let unread = self.answered && !self.gone;
-        if let (true, Some(transport)) = (unread, self.transport.take())
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
+        if let (true, Ok(runtime)) = (unread, tokio::runtime::Handle::try_current()) {
             // A drain waits for answers that are still on their way, not for clients to hang up.
             let owed = !written.is_empty() || !self.rest.is_empty() || !self.body.done();
-            let held = owed.then(|| self.conn.clone());
+            let lingering = (!owed).then(|| self.conn.listener.linger());
+            let held = (self.conn.clone(), lingering);
             runtime.spawn(linger(transport, written, held));
         }
     }
 }
 
-async fn linger(transport: Transport, written: Vec<u8>, held: Option<Arc<Connection>>) {
-    let work = async {
-        match transport {
-            Transport::Tcp(stream) => close(stream, &written).await,
-            Transport::Unix(stream) => close(stream, &written).await,
-        }
-    };
-    let _ = tokio::time::timeout(LINGER.0, work).await;
+/// What is held until then keeps the connection's place: it still has a socket.
+async fn linger<T>(transport: Transport, written: Vec<u8>, held: T) {
+    let _ = tokio::time::timeout(LINGER.0, close(transport, &written)).await;
     drop(held);
 }
 
-async fn close(mut stream: impl AsyncRead + AsyncWrite + Unpin, written: &[u8]) -> io::Result<()> {
-    stream.write_all(written).await?;
-    stream.shutdown().await?;
-    tokio::io::copy(&mut stream.take(LINGER.1), &mut tokio::io::sink()).await?;
+async fn close(mut transport: Transport, written: &[u8]) -> io::Result<()> {
+    transport.write_all(written).await?;
+    transport.shutdown().await?;
+    tokio::io::copy(&mut transport.take(LINGER.1), &mut tokio::io::sink()).await?;
     Ok(())
 }
 
@@ -396,7 +422,7 @@ impl GetTimingDigest for Front {
 
 impl GetProxyDigest for Front {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        Some(self.digest.clone())
+        self.digest.clone()
     }
 }
 

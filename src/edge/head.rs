@@ -1,23 +1,11 @@
 //! The HTTP/1 request header: strict framing (RFC 9112), byte and count limits. Pure: bytes in,
 //! verdict out. What passes here is all that Pingora's more forgiving parser ever sees.
 
+pub use crate::exchange::listener::{HeadLimits as Limits, MOST_FIELDS};
 use crate::observe::reason::Reason;
 use crate::route::host;
+use crate::route::path::may_stand_in_target;
 use std::mem::MaybeUninit;
-
-/// The most header fields any config may allow.
-pub const MOST_FIELDS: usize = 200;
-
-/// What a listener accepts of a header.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Bytes of the whole header, request line and final empty line included.
-    pub bytes: usize,
-    /// Header fields; at most [`MOST_FIELDS`].
-    pub fields: usize,
-    /// Bytes of the request target.
-    pub target: usize,
-}
 
 /// How long the body is (RFC 9112 §6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,12 +193,6 @@ fn content_length(value: &[u8]) -> Result<u64, &'static str> {
     let text = std::str::from_utf8(value).ok().filter(|_| digits);
     text.and_then(|t| t.parse().ok())
         .ok_or("Content-Length is not a number of bytes")
-}
-
-/// What RFC 3986 allows raw in a path or query, and of the rest what clients send all the same and
-/// Pingora carries; what it would refuse by itself, without a word from us, is refused here.
-fn may_stand_in_target(b: u8) -> bool {
-    matches!(b, b'!' | b'$'..=b';' | b'=' | b'?'..=b'_' | b'a'..=b'~')
 }
 
 /// `tchar` of RFC 9110 §5.6.2.

@@ -1,8 +1,11 @@
 //! What one request carries through the gateway: who asked for what, where it goes, what was
 //! decided, and how long each step took.
 
+pub mod admission;
 pub mod connection;
+pub mod listener;
 pub mod refusal;
+pub mod tls;
 
 use crate::base::clock::Now;
 use crate::identity::principal::Principal;

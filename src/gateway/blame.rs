@@ -10,9 +10,13 @@ use std::io;
 pub fn reason(error: &Error, conn: &Connection, body_complete: bool) -> Reason {
     match (error.esource(), error.etype()) {
         // A client that does not read its answer holds up the write, not the service.
-        (ErrorSource::Downstream, ErrorType::WriteError | ErrorType::WriteTimedout) => {
-            return Reason::ClientClosed;
+        (ErrorSource::Downstream, ErrorType::WriteTimedout) => return Reason::ClientTooSlow,
+        (ErrorSource::Downstream, ErrorType::WriteError) if conn.is_slow_reader() => {
+            return Reason::ClientTooSlow;
         }
+        (ErrorSource::Downstream, ErrorType::WriteError) => return Reason::ClientClosed,
+        _ if conn.is_slow_reader() => return Reason::ClientTooSlow,
+        _ if conn.is_slow_body() => return Reason::BodyTimeout,
         _ if conn.expired() => return slow(conn, body_complete),
         _ => (),
     }
@@ -107,13 +111,17 @@ pub fn settle(shared: &Shared, ctx: &mut Ctx, reason: Reason) {
 mod tests {
     use super::*;
     use crate::base::clock::Now;
-    use crate::exchange::connection::{Listener, Phase};
+    use crate::exchange::admission::Caps;
+    use crate::exchange::connection::Phase;
+    use crate::exchange::listener::{Listener, Terms};
     use std::sync::Arc;
 
     fn conn() -> Connection {
         let metrics = crate::observe::metrics::Metrics::new("0", 0).listener("public");
-        let listener = Arc::new(Listener::new("public", metrics, None, 60_000, 10_000));
-        Connection::new(listener, ([127, 0, 0, 1], 5000).into())
+        let (terms, caps) = (Terms::default(), Caps::default());
+        let listener = Arc::new(Listener::new("public", metrics, terms, caps));
+        let pass = listener.admission.enter().expect("a place");
+        Connection::new(listener, ([127, 0, 0, 1], 5000).into(), None, pass)
     }
 
     fn of(kind: ErrorType, from_upstream: bool, complete: bool) -> Reason {

@@ -53,11 +53,13 @@ pub fn status(reason: Reason) -> (u16, &'static str) {
         Reason::BodyTimeout => (408, "Request body took too long"),
         Reason::BodyTooLarge => (413, "Request body too large"),
         Reason::UriTooLong => (414, "URI too long"),
+        Reason::Misdirected => (421, "Misdirected request"),
         Reason::RateLimited | Reason::FloodLimited => {
             (429, "Rate limit exceeded. See Retry-After header.")
         }
         Reason::HeadersTooLarge => (431, "Request header too large"),
         Reason::ClientClosed => (499, "Client closed the connection"),
+        Reason::ClientTooSlow => (499, "Client did not read its answer"),
         Reason::InternalError => (500, "Internal error"),
         Reason::MethodUnsupported => (501, "Method not supported"),
         Reason::UpstreamConnectFailed | Reason::UpstreamReset | Reason::UpstreamInvalid => {
@@ -225,10 +227,7 @@ pub async fn write(session: &mut Session, answer: Answer, ctx: &mut Ctx) -> Resu
     header.insert_header(CONTENT_LENGTH, answer.body.len())?;
     let exchange = ctx.exchange.as_mut();
     let head = exchange.as_ref().is_some_and(|e| e.method == Method::HEAD);
-    if exchange
-        .as_ref()
-        .is_some_and(|e| e.conn.listener.stopping())
-    {
+    if exchange.as_ref().is_some_and(|e| e.conn.is_last_request()) {
         session.set_keepalive(None);
     }
     session.set_total_drain_timeout(Some(DRAIN));
@@ -298,7 +297,7 @@ pub async fn after(
         let phase = crate::exchange::connection::Phase::Busy;
         exchange.conn.arm(phase, shared.clock.now(), 5000);
     }
-    let gone = begun || reason == Reason::ClientClosed;
+    let gone = begun || matches!(reason, Reason::ClientClosed | Reason::ClientTooSlow);
     if !gone {
         session.set_keepalive(None);
         let _ = refuse(session, ctx).await;

@@ -35,7 +35,7 @@ pub fn refuse(
     let sent = Sent {
         status: answer.status,
         bytes_in: 0,
-        protocol: "HTTP/1.1",
+        protocol: exchange.conn.protocol(),
     };
     record::tell(shared, &exchange, &sent);
     wire(&answer, &exchange)

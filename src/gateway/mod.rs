@@ -4,6 +4,7 @@ pub mod blame;
 pub mod choose;
 pub mod fail;
 pub mod front;
+pub mod http2;
 pub mod probe;
 pub mod receive;
 pub mod record;
@@ -123,10 +124,10 @@ impl ProxyHttp for Gateway {
         &self,
         _session: &mut Session,
         body: &mut Option<Bytes>,
-        _end: bool,
+        end: bool,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        send::body(body.as_ref(), ctx)
+        send::body(body.as_ref(), end, ctx)
     }
 
     async fn upstream_response_filter(
@@ -154,8 +155,7 @@ impl ProxyHttp for Gateway {
         _end: bool,
         ctx: &mut Ctx,
     ) -> Result<Option<Duration>> {
-        reply::count(body.as_ref(), ctx);
-        Ok(None)
+        reply::count(body.as_ref(), ctx).map(|()| None)
     }
 
     fn fail_to_connect(

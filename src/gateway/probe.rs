@@ -4,7 +4,7 @@
 use super::Shared;
 use super::fail::Answer;
 use crate::exchange::Exchange;
-use crate::exchange::connection::Probes;
+use crate::exchange::listener::Probes;
 use crate::exchange::refusal::Refusal;
 use crate::observe::reason::Reason;
 use http::header::CONTENT_TYPE;
@@ -24,7 +24,7 @@ pub const METRICS: &str = "/metrics";
 pub fn answer(shared: &Shared, exchange: &Exchange) -> Result<Option<Answer>, Refusal> {
     let listener = &exchange.conn.listener;
     let reading = matches!(exchange.method, Method::GET | Method::HEAD);
-    match &listener.probes {
+    match &listener.terms.probes {
         None if exchange.path == HEALTH && reading => Ok(Some(text(200, "ok\n"))),
         None => Ok(None),
         Some(probes) => probe(shared, exchange, probes, reading).map(Some),

@@ -1,6 +1,7 @@
 //! The first step: who is the client, what exactly is asked for. Works on header types alone, so
 //! that it can run before a proxy session exists.
 
+use super::http2;
 use crate::base::net::canonical;
 use crate::exchange::Exchange;
 use crate::exchange::refusal::Refusal;
@@ -17,6 +18,10 @@ use std::net::{IpAddr, SocketAddr};
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// W3C Trace Context.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// A client's certificate, and those that signed it (RFC 9440).
+pub const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
+/// See [`CLIENT_CERT`].
+pub const CLIENT_CERT_CHAIN: HeaderName = HeaderName::from_static("client-cert-chain");
 /// The addresses a request passed.
 pub const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -30,11 +35,25 @@ pub fn receive(
     snapshot: &Snapshot,
 ) -> Result<(), Refusal> {
     exchange.method = header.method.clone();
+    if exchange.conn.is_stream() {
+        http2::judge(header, &exchange.conn)?;
+    }
     exchange.trusted_peer = snapshot.trusted_proxies.contains(exchange.client);
     if exchange.trusted_peer {
         exchange.client = client_behind(&header.headers, exchange.client, snapshot);
     }
     exchange.host = host_of(header)?;
+    let terms = &exchange.conn.listener.terms;
+    let covers = |host: &str| {
+        exchange
+            .conn
+            .tls
+            .as_ref()
+            .is_none_or(|tls| tls.covers(host))
+    };
+    if terms.strict_host && !covers(&exchange.host) {
+        return Err(Reason::Misdirected.into());
+    }
     let Ok(path) = path::normalise(header.uri.path()) else {
         // As it came, for the log alone.
         exchange.path = header.uri.path().chars().take(256).collect();
@@ -101,11 +120,14 @@ fn address(text: &str) -> Option<IpAddr> {
     plain.or_else(|| text.parse().ok().map(|a: SocketAddr| a.ip()))
 }
 
-/// Drops every name that is ours in any spelling, and upgrades, which no route offers.
+/// Names that no client may send: a proof that only TLS can give, and upgrades, which no route offers.
+const OURS: [HeaderName; 3] = [CLIENT_CERT, CLIENT_CERT_CHAIN, UPGRADE];
+
+/// Drops every name that is ours in any spelling.
 fn drop_reserved(header: &mut RequestHeader, snapshot: &Snapshot) {
     let names = header.headers.keys();
     let ours: Vec<HeaderName> = names
-        .filter(|name| snapshot.headers.reserved(name) || **name == UPGRADE)
+        .filter(|name| snapshot.headers.reserved(name) || OURS.contains(name))
         .cloned()
         .collect();
     for name in &ours {

@@ -27,8 +27,12 @@ pub fn end(shared: &Shared, session: &mut Session, error: Option<&Error>, ctx: &
     let sent = Sent {
         status: fail::begun(session).unwrap_or(0),
         bytes_in: ctx.bytes_in,
-        protocol: "HTTP/1.1",
+        protocol: exchange.conn.protocol(),
     };
+    let reason = exchange.refusal.as_ref().map(|r| r.reason);
+    if reason == Some(Reason::ClientClosed) {
+        exchange.conn.set_reset();
+    }
     tell(shared, exchange, &sent);
     // Whatever is still held of an upstream is given back now, not when the task ends.
     let Some(mut flight) = ctx.flight.take() else {

@@ -81,7 +81,7 @@ pub fn prepare(session: &mut Session, response: &mut ResponseHeader, ctx: &Ctx) 
     let Some(exchange) = &ctx.exchange else {
         return Ok(());
     };
-    if exchange.conn.listener.stopping() {
+    if exchange.conn.is_last_request() {
         session.set_keepalive(None);
     }
     for (name, value) in fail::limit_headers(exchange) {
@@ -112,8 +112,16 @@ fn drop_hop_by_hop(response: &mut ResponseHeader) {
 }
 
 /// The hook: counts the body as it goes out.
-pub fn count(body: Option<&Bytes>, ctx: &mut Ctx) {
-    if let (Some(bytes), Some(exchange)) = (body, &mut ctx.exchange) {
-        exchange.bytes_out += bytes.len() as u64;
+///
+/// # Errors
+/// The request's time is over: where nothing else ends it, its next byte does.
+pub fn count(body: Option<&Bytes>, ctx: &mut Ctx) -> Result<()> {
+    let Some(exchange) = &mut ctx.exchange else {
+        return Ok(());
+    };
+    if exchange.conn.expired() {
+        return Error::e_explain(ErrorType::ReadTimedout, "the request's time is over");
     }
+    exchange.bytes_out += body.map_or(0, |b| b.len() as u64);
+    Ok(())
 }

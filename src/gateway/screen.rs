@@ -4,14 +4,15 @@
 use super::choose::{self, Flight};
 use super::{Ctx, Shared, connection, fail, probe, receive};
 use crate::base::clock::Now;
+use crate::exchange::listener::Redirect;
 use crate::exchange::refusal::Refusal;
 use crate::exchange::{Exchange, RouteRef};
 use crate::filter::{Lookup, Verdict};
 use crate::observe::reason::Reason;
 use crate::route::table::Found;
 use crate::snapshot::{Route, Snapshot};
-use http::HeaderMap;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, LOCATION};
+use http::{HeaderMap, HeaderValue};
 use pingora::Result;
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
@@ -22,8 +23,8 @@ use std::time::Duration;
 pub enum Outcome {
     /// The request goes on to an upstream.
     Proxy(Flight),
-    /// A probe of the gateway itself.
-    Probe(fail::Answer),
+    /// A probe of the gateway itself, or a redirect.
+    Answer(fail::Answer),
 }
 
 /// The most time that a lookup may take.
@@ -42,8 +43,12 @@ pub async fn enter(shared: &Shared, session: &mut Session, ctx: &mut Ctx) -> Res
             "a connection that is not from our edge",
         );
     };
-    let stall = Duration::from_millis(conn.listener.idle_ms);
-    session.set_read_timeout(Some(stall));
+    let terms = &conn.listener.terms;
+    session.set_read_timeout(Some(Duration::from_millis(terms.idle_ms)));
+    if conn.is_stream() {
+        session.set_write_timeout(Some(Duration::from_millis(terms.write_ms)));
+        conn.set_owing(!session.as_mut().is_body_done());
+    }
     let snapshot = shared.snapshot.load_full();
     let (id, trace) = receive::identify(&session.req_header().headers);
     let mut exchange = Exchange::new(conn, now, id, trace);
@@ -63,7 +68,7 @@ pub async fn enter(shared: &Shared, session: &mut Session, ctx: &mut Ctx) -> Res
             ctx.exchange = Some(exchange);
             return Ok(false);
         }
-        Ok(Outcome::Probe(answer)) => {
+        Ok(Outcome::Answer(answer)) => {
             ctx.exchange = Some(exchange);
             fail::write(session, answer, ctx).await
         }
@@ -89,7 +94,10 @@ pub async fn judge(
 ) -> Result<Outcome, Refusal> {
     receive::receive(header, exchange, snapshot)?;
     if let Some(answer) = probe::answer(shared, exchange)? {
-        return Ok(Outcome::Probe(answer));
+        return Ok(Outcome::Answer(answer));
+    }
+    if let Some(redirect) = exchange.conn.listener.terms.redirect {
+        return Ok(Outcome::Answer(to_https(redirect, header, exchange)?));
     }
     if let Some(flood) = &snapshot.flood {
         unwrap(flood.request(exchange.client, now))?;
@@ -103,6 +111,25 @@ pub async fn judge(
     });
     pass(shared, route, &header.headers, exchange, now).await?;
     choose::upstream(shared, route, &header.headers, exchange).map(Outcome::Proxy)
+}
+
+/// The https address of what was asked for: the same host, path and query.
+fn to_https(
+    redirect: Redirect,
+    header: &RequestHeader,
+    exchange: &Exchange,
+) -> Result<fail::Answer, Refusal> {
+    let port = match redirect.port {
+        443 => String::new(),
+        port => format!(":{port}"),
+    };
+    let query = header.uri.query().map(|q| format!("?{q}"));
+    let (host, path, query) = (&exchange.host, &exchange.path, query.unwrap_or_default());
+    let location = HeaderValue::try_from(format!("https://{host}{port}{path}{query}"));
+    let location = location.map_err(|_| Refusal::from(Reason::BadRequest))?;
+    let mut answer = probe::text(redirect.status, "");
+    answer.headers = vec![(LOCATION, location)];
+    Ok(answer)
 }
 
 fn find(snapshot: &Snapshot, exchange: &Exchange) -> Result<usize, Refusal> {

@@ -2,7 +2,7 @@
 //! `Connection` is set here, after hop-by-hop fields are gone.
 
 use super::Ctx;
-use super::receive::{FORWARDED_FOR, REQUEST_ID, TRACEPARENT};
+use super::receive::{CLIENT_CERT, CLIENT_CERT_CHAIN, FORWARDED_FOR, REQUEST_ID, TRACEPARENT};
 use crate::exchange::Exchange;
 use crate::exchange::refusal::Refusal;
 use crate::identity::principal::Principal;
@@ -42,6 +42,7 @@ pub fn prepare(request: &mut RequestHeader, ctx: &Ctx) -> Result<()> {
     strip_credentials(request, route, snapshot);
     tell_origin(request, exchange)?;
     trace(request, exchange)?;
+    tell_certificate(request, exchange)?;
     if let Some(principal) = &exchange.principal {
         tell_identity(request, principal, &snapshot.headers)?;
     }
@@ -107,7 +108,12 @@ fn tell_origin(request: &mut RequestHeader, exchange: &Exchange) -> Result<()> {
     };
     request.insert_header(FORWARDED_FOR, value(hops)?)?;
     if !request.headers.contains_key(&FORWARDED_PROTO) {
-        request.insert_header(FORWARDED_PROTO, HeaderValue::from_static("http"))?;
+        let proto = if exchange.conn.is_tls() {
+            "https"
+        } else {
+            "http"
+        };
+        request.insert_header(FORWARDED_PROTO, HeaderValue::from_static(proto))?;
     }
     if !request.headers.contains_key(&FORWARDED_HOST)
         && let Some(host) = request.headers.get(HOST).cloned()
@@ -138,6 +144,21 @@ fn trace(request: &mut RequestHeader, exchange: &Exchange) -> Result<()> {
         None => (),
     }
     request.insert_header(TRACEPARENT, value(exchange.trace.to_header().to_owned())?)
+}
+
+/// The client's certificate (RFC 9440), where the listener is told to hand it on.
+fn tell_certificate(request: &mut RequestHeader, exchange: &Exchange) -> Result<()> {
+    if !exchange.conn.listener.terms.forward_certificate {
+        return Ok(());
+    }
+    let Some(client) = exchange.conn.tls.as_ref().and_then(|t| t.client.as_ref()) else {
+        return Ok(());
+    };
+    request.insert_header(CLIENT_CERT, value(client.field())?)?;
+    match client.chain_field() {
+        Some(chain) => request.insert_header(CLIENT_CERT_CHAIN, value(chain)?),
+        None => Ok(()),
+    }
 }
 
 fn tell_identity(
@@ -242,7 +263,16 @@ fn value(text: String) -> Result<HeaderValue> {
 ///
 /// # Errors
 /// The body is larger than the route takes.
-pub fn body(body: Option<&Bytes>, ctx: &mut Ctx) -> Result<()> {
+pub fn body(body: Option<&Bytes>, end: bool, ctx: &mut Ctx) -> Result<()> {
+    let exchange = ctx.exchange.as_mut();
+    if let Some(exchange) = exchange.filter(|e| e.conn.is_stream()) {
+        // Nobody sees the stream being read: what is not at its end is being waited for.
+        exchange.conn.set_owing(!end);
+        if exchange.conn.expired() {
+            let error = Error::explain(ErrorType::ReadTimedout, "the request's time is over");
+            return Err(error.into_down());
+        }
+    }
     let Some(bytes) = body else { return Ok(()) };
     ctx.bytes_in += bytes.len() as u64;
     let exchange = ctx.exchange.as_mut();

@@ -90,6 +90,10 @@ reasons! {
     UpstreamInvalid = "upstream_invalid",
     /// The target did not answer in time.
     UpstreamTimeout = "upstream_timeout",
+    /// The client took nothing of its answer for too long.
+    ClientTooSlow = "client_too_slow",
+    /// The host is not one that the connection's certificate is for (RFC 9110 §15.5.20).
+    Misdirected = "misdirected",
     /// The client left before its answer was whole.
     ClientClosed = "client_closed",
     /// The gateway is at a bound of its own.

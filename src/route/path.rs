@@ -6,6 +6,12 @@
 use std::borrow::Cow;
 use std::fmt;
 
+/// What RFC 3986 allows raw in a path or query, and of the rest what clients send all the same and
+/// Pingora carries; what it would refuse by itself, without a word from us, is refused by us.
+pub fn may_stand_in_target(b: u8) -> bool {
+    matches!(b, b'!' | b'$'..=b';' | b'=' | b'?'..=b'_' | b'a'..=b'~')
+}
+
 /// Why a path was refused. All of them are answered 400: the request is ambiguous or malformed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PathFault {

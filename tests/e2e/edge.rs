@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tollgate::edge::accept::{Edge, Socket};
 use tollgate::edge::connection::Refuse;
-use tollgate::edge::head::Limits;
-use tollgate::exchange::connection::Listener;
+use tollgate::edge::open::Entrance;
+use tollgate::exchange::admission::Caps;
+use tollgate::exchange::listener::{Listener, Terms};
 
 const SMALL: &str = "listeners: [{ name: public, address: \"127.0.0.1:0\", header_timeout: 300ms, \
      idle_timeout: 400ms, max_header_bytes: 1KiB, max_headers: 8, max_uri_bytes: 100B }]\n";
@@ -392,13 +393,10 @@ fn whatever_byte_a_header_holds_the_answer_is_ours() {
 fn open(gateway: &Gateway, edge: &Edge, name: &str) -> (Arc<Listener>, std::net::SocketAddr) {
     let socket = Socket::bind(([127, 0, 0, 1], 0).into()).expect("binds");
     let metrics = gateway.shared().metrics.listener(name);
-    let listener = Arc::new(Listener::new(name, metrics, None, 60_000, 10_000));
-    let limits = Limits {
-        bytes: 16 * 1024,
-        fields: 100,
-        target: 8 * 1024,
-    };
-    edge.open(&socket, &listener, limits).expect("opens");
+    let (terms, caps) = (Terms::default(), Caps::default());
+    let listener = Arc::new(Listener::new(name, metrics, terms, caps));
+    let entrance = Arc::new(Entrance::plain(listener.clone()));
+    edge.open(&socket, &entrance).expect("opens");
     (listener, socket.address().expect("TCP"))
 }
 

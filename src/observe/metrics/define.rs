@@ -36,6 +36,7 @@ pub(super) struct Families {
     pub(super) connections: IntGaugeVec,
     pub(super) connections_accepted: IntCounterVec,
     pub(super) front_refusals: IntCounterVec,
+    pub(super) turned_away: IntCounterVec,
     pub(super) jwks_fetches: IntCounterVec,
     pub(super) jwks_keys: IntGaugeVec,
     pub(super) jwks_fetched: IntGaugeVec,
@@ -43,6 +44,10 @@ pub(super) struct Families {
     pub(super) limiter_keys: IntGaugeVec,
     pub(super) limiter_evictions: IntCounterVec,
     pub(super) reloads: IntCounterVec,
+    pub(super) tls_handshakes: IntCounterVec,
+    pub(super) tls_failures: IntCounterVec,
+    pub(super) certificate_ends: IntGaugeVec,
+    pub(super) certificate_reloads: IntCounterVec,
 }
 
 impl Families {
@@ -69,6 +74,7 @@ impl Families {
             connections: gauges("tollgate_connections", "Client connections open.", &["listener"]),
             connections_accepted: counters("tollgate_connections_accepted_total", "Client connections accepted.", &["listener"]),
             front_refusals: counters("tollgate_front_refusals_total", "Requests refused while their header was read.", &["listener"]),
+            turned_away: counters("tollgate_connections_refused_total", "Client connections closed before a request was read, by cause.", &["listener", "cause"]),
             jwks_fetches: counters("tollgate_jwks_fetches_total", "Fetches of an issuer's keys, by result.", &["issuer", "result"]),
             jwks_keys: gauges("tollgate_jwks_keys", "Keys held of an issuer.", &["issuer"]),
             jwks_fetched: gauges("tollgate_jwks_last_success_timestamp_seconds", "When an issuer's keys were last fetched; 0 for never.", &["issuer"]),
@@ -76,6 +82,10 @@ impl Families {
             limiter_keys: gauges("tollgate_limiter_keys", "Keys a limit holds.", &["limit"]),
             limiter_evictions: counters("tollgate_limiter_evictions_total", "Keys a limit gave up for lack of room.", &["limit"]),
             reloads: counters("tollgate_config_loads_total", "Loads of the configuration, by result.", &["result"]),
+            tls_handshakes: counters("tollgate_tls_handshakes_total", "TLS handshakes completed.", &["listener", "version", "resumed"]),
+            tls_failures: counters("tollgate_tls_handshake_failures_total", "TLS handshakes that failed, by cause.", &["listener", "cause"]),
+            certificate_ends: gauges("tollgate_certificate_not_after_seconds", "When a certificate ends, seconds since the Unix epoch.", &["listener", "certificate", "kind"]),
+            certificate_reloads: counters("tollgate_certificate_reloads_total", "Changed certificates taken up, or not, by result.", &["listener", "result"]),
         }
     }
 }

@@ -151,6 +151,24 @@ pub struct ListenerMetrics {
     open: IntGauge,
     accepted: IntCounter,
     refused: IntCounter,
+    turned_away: [IntCounter; 4],
+}
+
+/// Why a connection is closed before a request is read from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TurnedAway {
+    /// The listener has as many as it may.
+    Full = 0,
+    /// Its address has as many as it may.
+    Address = 1,
+    /// What it begins with is no PROXY header, or not from whom one is taken.
+    Proxy = 2,
+    /// No TLS was agreed on.
+    Tls = 3,
+}
+
+impl TurnedAway {
+    const ALL: [&str; 4] = ["full", "address", "proxy_protocol", "tls"];
 }
 
 impl ListenerMetrics {
@@ -161,7 +179,14 @@ impl ListenerMetrics {
             open: families.connections.with_label_values(&[name]),
             accepted: families.connections_accepted.with_label_values(&[name]),
             refused: families.front_refusals.with_label_values(&[name]),
+            turned_away: TurnedAway::ALL
+                .map(|cause| families.turned_away.with_label_values(&[name, cause])),
         }
+    }
+
+    /// Counts a connection that was closed before a request was read from it.
+    pub fn turned_away(&self, cause: TurnedAway) {
+        self.turned_away[cause as usize].inc();
     }
 
     /// Counts an accepted connection and holds it as open until the guard is dropped.
@@ -188,6 +213,10 @@ impl Series for ListenerMetrics {
         let _ = families.connections.remove_label_values(&labels);
         let _ = families.connections_accepted.remove_label_values(&labels);
         let _ = families.front_refusals.remove_label_values(&labels);
+        for cause in TurnedAway::ALL {
+            let labels = [&*self.name, cause];
+            let _ = families.turned_away.remove_label_values(&labels);
+        }
     }
 }
 

@@ -1,0 +1,218 @@
+//! From the listeners of a config to bound sockets and what each of them grants its clients.
+
+use super::StartFault;
+use crate::base::net::{Network, Networks};
+use crate::base::units::ByteSize;
+use crate::config::listener::{
+    Http2Conf, ListenerConf, ProbesConf, ProtocolConf, ProxyProtocolConf, RedirectConf,
+    RedirectStatusConf,
+};
+use crate::config::server::{AdminAddress, AdminConf};
+use crate::config::{FileConf, Spanned};
+use crate::edge::accept::Socket;
+use crate::edge::http2::Http2Limits;
+use crate::edge::open::{Entrance, Proxied};
+use crate::edge::tls::{Loaded, Tls};
+use crate::exchange::admission::Caps;
+use crate::exchange::listener::{HeadLimits, Listener, Probes, Redirect, Terms};
+use crate::observe::metrics::Metrics;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+
+/// A socket, bound but not yet accepting, and how connections come in.
+pub(super) type Bound = (Socket, Arc<Entrance>);
+
+/// Binds every listener.
+///
+/// # Errors
+/// The first that cannot be bound; the others are closed again.
+pub(super) fn bind(
+    conf: &FileConf,
+    tls: &Loaded,
+    metrics: &Metrics,
+) -> Result<Vec<Bound>, StartFault> {
+    let trusted = networks(&conf.trusted_proxies);
+    let each = conf.listeners.iter().map(|listener| {
+        let listener = &listener.value;
+        let of = |(name, _): &&(Arc<str>, Arc<Tls>)| **name == *listener.name.value;
+        let tls = tls.by_listener.iter().find(of).map(|(_, tls)| tls.clone());
+        bind_one(listener, tls, &trusted, metrics)
+    });
+    each.collect()
+}
+
+fn bind_one(
+    conf: &ListenerConf,
+    tls: Option<Arc<Tls>>,
+    trusted: &Networks,
+    metrics: &Metrics,
+) -> Result<Bound, StartFault> {
+    let address = conf.address.value;
+    let socket = Socket::bind(address).map_err(|why| StartFault::Bind {
+        name: conf.name.value.to_string(),
+        address: address.to_string(),
+        why,
+    })?;
+    Ok((socket, Arc::new(entrance(conf, tls, trusted, metrics))))
+}
+
+fn networks(conf: &[Spanned<Network>]) -> Networks {
+    Networks(conf.iter().map(|n| n.value).collect())
+}
+
+fn entrance(
+    conf: &ListenerConf,
+    tls: Option<Arc<Tls>>,
+    trusted: &Networks,
+    metrics: &Metrics,
+) -> Entrance {
+    let ListenerConf {
+        name,
+        address: _,
+        protocol,
+        // Loaded with those of all listeners.
+        tls: _,
+        proxy_protocol,
+        redirect_to_https,
+        max_connections,
+        max_connections_per_address,
+        max_requests_per_connection,
+        header_timeout,
+        idle_timeout,
+        write_timeout,
+        min_body_rate,
+        max_header_bytes,
+        max_headers,
+        max_uri_bytes,
+        http2,
+        probes,
+    } = conf;
+    let terms = Terms {
+        head: HeadLimits {
+            bytes: bytes(max_header_bytes.value),
+            fields: usize::from(max_headers.value),
+            target: bytes(max_uri_bytes.value),
+        },
+        idle_ms: idle_timeout.value.as_ms(),
+        header_ms: header_timeout.value.as_ms(),
+        write_ms: write_timeout.value.as_ms(),
+        min_body_rate: min_body_rate.value.0,
+        max_requests: max_requests_per_connection.value,
+        probes: probes.as_ref().map(probes_of),
+        redirect: redirect_to_https.as_ref().map(|r| redirect(&r.value)),
+        strict_host: tls.as_ref().is_some_and(|tls| tls.strict_host()),
+        forward_certificate: tls
+            .as_ref()
+            .is_some_and(|tls| tls.forwards_client_certificate()),
+    };
+    let caps = Caps {
+        all: max_connections.value as usize,
+        each: max_connections_per_address.value,
+        exempt: trusted.clone(),
+    };
+    let metrics = metrics.listener(&name.value);
+    Entrance {
+        listener: Arc::new(Listener::new(&name.value, metrics, terms, caps)),
+        tls,
+        proxied: proxy_protocol.as_ref().map(|p| proxied(&p.value)),
+        h2c: protocol.value == ProtocolConf::H2c,
+        http2: http2_limits(http2),
+    }
+}
+
+fn bytes(size: ByteSize) -> usize {
+    usize::try_from(size.0).unwrap_or(usize::MAX)
+}
+
+fn probes_of(conf: &ProbesConf) -> Probes {
+    let ProbesConf {
+        networks: from,
+        metrics,
+    } = conf;
+    Probes {
+        networks: networks(from),
+        metrics: metrics.value,
+    }
+}
+
+fn redirect(conf: &RedirectConf) -> Redirect {
+    let RedirectConf { port, status } = conf;
+    Redirect {
+        port: port.value,
+        status: match status.value {
+            RedirectStatusConf::S301 => 301,
+            RedirectStatusConf::S302 => 302,
+            RedirectStatusConf::S307 => 307,
+            RedirectStatusConf::S308 => 308,
+        },
+    }
+}
+
+fn proxied(conf: &ProxyProtocolConf) -> Proxied {
+    let ProxyProtocolConf {
+        networks: from,
+        timeout,
+    } = conf;
+    Proxied {
+        networks: networks(from),
+        timeout: timeout.value.0,
+    }
+}
+
+fn http2_limits(conf: &Http2Conf) -> Http2Limits {
+    let Http2Conf {
+        max_streams,
+        stream_window,
+        connection_window,
+        max_resets,
+    } = conf;
+    let window = |size: ByteSize| u32::try_from(size.0).unwrap_or(u32::MAX >> 1);
+    Http2Limits {
+        streams: max_streams.value,
+        stream_window: window(stream_window.value),
+        connection_window: window(connection_window.value),
+        resets: max_resets.value,
+    }
+}
+
+/// Binds the admin port.
+///
+/// # Errors
+/// It cannot be bound.
+pub(super) fn bind_admin(conf: &AdminConf) -> Result<Socket, StartFault> {
+    let (bound, address) = match &conf.address.value {
+        AdminAddress::Tcp(address) => (Socket::bind(*address), address.to_string()),
+        AdminAddress::Unix(path) => (bind_unix(path), path.display().to_string()),
+    };
+    bound.map_err(|why| StartFault::Bind {
+        name: "admin".to_owned(),
+        address,
+        why,
+    })
+}
+
+/// Binds a Unix socket that only its owner may use. A file left by a process that is gone is
+/// replaced; one that still answers is not.
+fn bind_unix(path: &Path) -> io::Result<Socket> {
+    use std::os::unix::net::{UnixListener, UnixStream};
+    if let Ok(there) = std::fs::symlink_metadata(path) {
+        if !there.file_type().is_socket() {
+            let why = "there is a file of that name which is no socket";
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
+        }
+        if UnixStream::connect(path).is_ok() {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        std::fs::remove_file(path)?;
+    }
+    // Bound beside its place and moved there once it is closed to others, so that there is no
+    // moment at which anybody may connect.
+    let draft = path.with_extension(format!("{}.new", std::process::id()));
+    let listener = UnixListener::bind(&draft)?;
+    std::fs::set_permissions(&draft, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::rename(&draft, path)?;
+    listener.set_nonblocking(true)?;
+    Ok(Socket::Unix(listener))
+}
