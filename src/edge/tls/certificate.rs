@@ -141,7 +141,9 @@ pub fn ending(not_after: u64, now_s: u64) -> Option<String> {
     let end = rfc3339::format(not_after);
     let left = not_after.checked_sub(now_s);
     match left {
-        None => Some(format!("has ended (found its end at {end}, want it renewed)")),
+        None => Some(format!(
+            "has ended (found its end at {end}, want it renewed)"
+        )),
         Some(left) if left < WARN_AHEAD_S => {
             let days = left / DAY_S;
             Some(format!(
