@@ -59,14 +59,16 @@ fn a_bad_certificate_is_refused_also_where_none_is_needed() {
     let mut params = pki::client("server");
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let wrong_purpose = issue(params);
-    let stranger = Authority::new("clients").client("stranger");
+    let stranger = Authority::new("others").client("stranger");
+    let namesake = Authority::new("clients").client("namesake");
     for mode in ["required", "optional"] {
         let end = end(mode, &ca);
         for (leaf, alert) in [
             (&ended, AlertDescription::CertificateExpired),
-            (&early, AlertDescription::BadCertificate),
+            (&early, AlertDescription::CertificateExpired),
             (&wrong_purpose, AlertDescription::UnsupportedCertificate),
             (&stranger, AlertDescription::UnknownCA),
+            (&namesake, AlertDescription::DecryptError),
         ] {
             for client in clients(leaf) {
                 let met = end.meet(&client, "a.test");

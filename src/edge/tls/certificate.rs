@@ -183,7 +183,7 @@ fn private_key(pem: &str) -> Result<PKey<Private>, String> {
     }
     // The library's own words could quote what it found.
     PKey::private_key_from_pem(pem.as_bytes()).map_err(|_| {
-        "holds a private key that cannot be read (found something else, want PKCS#8, PKCS#1 or SEC1 in PEM)".to_owned()
+        "holds a private key that cannot be read (found something else, want PKCS#8 of version 1, PKCS#1 or SEC1 in PEM)".to_owned()
     })
 }
 
