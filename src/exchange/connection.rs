@@ -184,6 +184,7 @@ impl Connection {
         self.idle_ms.store(0, Relaxed);
         self.set_owing(false);
         self.owed_ms.store(0, Relaxed);
+        self.swept_ms.store(0, Relaxed);
         self.came.store(0, Relaxed);
         self.set_blocked(false);
         self.phase.store(phase as u8, Relaxed);
@@ -348,8 +349,14 @@ impl Connection {
         if self.owing_since_ms.load(Relaxed) == 0 {
             self.owing_since_ms.store(now_ms, Relaxed);
         }
-        let since = self.swept_ms.load(Relaxed);
-        let more = now_ms.saturating_sub(since.max(self.owing_since_ms.load(Relaxed)));
+        // A sample: whoever is waited for now has been since the sweep before, by and large. A byte
+        // that comes now and then must not begin the wait anew.
+        let before = self.swept_ms.load(Relaxed);
+        let more = if before > 0 {
+            now_ms.saturating_sub(before)
+        } else {
+            0
+        };
         let owed_ms = self.owed_ms.load(Relaxed) + more;
         self.owed_ms.store(owed_ms, Relaxed);
         let rate = self.listener.terms.min_body_rate;

@@ -7,6 +7,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+/// How much later than the request its last read or write ends.
+const SLACK: Duration = Duration::from_millis(200);
+
 /// The peer of one endpoint, made once.
 pub fn template(address: SocketAddr, spec: &Spec) -> HttpPeer {
     let mut peer = HttpPeer::new(address, false, String::new());
@@ -32,7 +35,9 @@ pub fn within(template: &HttpPeer, timeouts: &Timeouts, left: Duration) -> HttpP
         options.connection_timeout = Some(left);
         options.total_connection_timeout = Some(left);
     }
-    let step = timeouts.read.map_or(left, |read| read.min(left));
+    // The request's own limit is the one that counts, and says so; this ends what it cannot reach.
+    let most = left + SLACK;
+    let step = timeouts.read.map_or(most, |read| read.min(most));
     (options.read_timeout, options.write_timeout) = (Some(step), Some(step));
     peer
 }

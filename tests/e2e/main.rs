@@ -10,6 +10,7 @@
 mod answers;
 mod blame;
 mod breaker;
+mod doors;
 mod drain;
 mod edge;
 mod exposure;

@@ -323,6 +323,39 @@ impl Client {
         }
     }
 
+    /// Waits for the other side to end the connection, by a reset or in good order, without a word.
+    #[track_caller]
+    pub fn is_closed(&mut self) {
+        match self.try_read() {
+            Err(Broken::Closed | Broken::Reset) => (),
+            other => panic!("want a closed connection, got {other:?}"),
+        }
+    }
+
+    /// Whether something has come that was not read yet.
+    pub fn has_answer(&self) -> bool {
+        self.stream.set_nonblocking(true).unwrap();
+        let came = self.stream.peek(&mut [0]).is_ok_and(|n| n > 0);
+        self.stream.set_nonblocking(false).unwrap();
+        came
+    }
+
+    /// Reads an answer by so many bytes at a time, with a pause before each.
+    #[track_caller]
+    pub fn read_slowly(&mut self, bytes: usize, pause: std::time::Duration) -> Answer {
+        let mut part = vec![0; bytes];
+        let mut answer = self.read_head().expect("a header");
+        let length: usize = answer.header("content-length").unwrap().parse().unwrap();
+        answer.body.append(&mut self.rest);
+        while answer.body.len() < length {
+            std::thread::sleep(pause);
+            let n = self.stream.read(&mut part).expect("more of the body");
+            assert!(n > 0, "cut after {} of {length} bytes", answer.body.len());
+            answer.body.extend_from_slice(&part[..n]);
+        }
+        answer
+    }
+
     /// Says that nothing more will be sent.
     pub fn finish(&mut self) {
         let _ = self.stream.shutdown(Shutdown::Write);
