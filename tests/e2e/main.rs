@@ -29,3 +29,4 @@ mod tenant;
 mod tokens;
 mod upload;
 mod upstream;
+mod upstream_tls;
