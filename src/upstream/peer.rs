@@ -4,8 +4,8 @@
 
 use super::pool::{Protocol, Spec, TargetSpec, Timeouts};
 use super::tls::Secure;
-use pingora::protocols::Digest;
 use pingora::protocols::tls::{ALPN, HandshakeCompleteHook};
+use pingora::protocols::{Digest, TcpKeepalive};
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy, PeerOptions};
 use pingora::{Error, ErrorType, Result};
 use std::any::Any;
@@ -21,8 +21,13 @@ const STREAMS: u32 = 100;
 /// Bytes of an answer that a target may send ahead of its client. All of a connection's streams
 /// together have room for as much each: a client that does not read must not hold up the others.
 const AHEAD: u32 = 512 * 1024;
-/// How often an HTTP/2 connection is asked for a sign of life; it has 5 s to give one.
-const PING: Duration = Duration::from_secs(30);
+/// How long the other end of an HTTP/2 connection, which many requests share, may leave it unsaid
+/// that anything arrives.
+const UNHEARD: Duration = Duration::from_secs(15);
+/// How often an HTTP/2 connection is asked for a sign of life, a last resort for what TCP does not
+/// notice; it has 5 s to give one. Servers of gRPC take more than three such questions within five
+/// minutes of silence for an attack, and end the connection with all its streams.
+const PING: Duration = Duration::from_secs(330);
 
 /// The peer of one endpoint, made once.
 pub fn template(address: SocketAddr, spec: &Spec, target: &TargetSpec) -> HttpPeer {
@@ -38,6 +43,7 @@ pub fn template(address: SocketAddr, spec: &Spec, target: &TargetSpec) -> HttpPe
     (options.read_timeout, options.write_timeout) = (Some(step), Some(step));
     options.idle_timeout = Some(spec.timeouts.idle);
     options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
+    options.tcp_keepalive = Some(signs_of_life(spec.protocol));
     speak(options, spec.protocol);
     peer
 }
@@ -52,6 +58,21 @@ fn verified(address: SocketAddr, secure: &Secure) -> HttpPeer {
     peer.options.ca.clone_from(&tls.authorities);
     peer.options.upstream_tls_handshake_complete_hook = Some(note_http2());
     peer
+}
+
+/// How the kernel notices a connection whose other end is gone without a word.
+fn signs_of_life(protocol: Protocol) -> TcpKeepalive {
+    TcpKeepalive {
+        idle: Duration::from_secs(15),
+        interval: Duration::from_secs(5),
+        count: 3,
+        // 0 is the system's own, some 15 min. On HTTP/1.1 a request has a connection to itself, and
+        // time limits that end both; a target that pauses an upload is silent in the same way.
+        user_timeout: match protocol {
+            Protocol::Http1 => Duration::ZERO,
+            Protocol::Http2 | Protocol::Auto => UNHEARD,
+        },
+    }
 }
 
 fn speak(options: &mut PeerOptions, protocol: Protocol) {

@@ -29,4 +29,5 @@ mod tenant;
 mod tokens;
 mod upload;
 mod upstream;
+mod upstream_h2;
 mod upstream_tls;

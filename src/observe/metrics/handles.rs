@@ -54,7 +54,7 @@ impl UpstreamMetrics {
             attempts: families.attempts.with_label_values(&labels),
             retries: families.retries.with_label_values(&labels),
             connect_failures: families.connect_failures.with_label_values(&labels),
-            tls_failures: families.tls_failures.with_label_values(&labels),
+            tls_failures: families.upstream_tls_failures.with_label_values(&labels),
             in_flight: families.in_flight.with_label_values(&labels),
             breaker_state: families.breaker_state.with_label_values(&labels),
             breaker_transitions: Circuit::ALL.map(to),
@@ -115,7 +115,7 @@ impl Series for UpstreamMetrics {
             &families.attempts,
             &families.retries,
             &families.connect_failures,
-            &families.tls_failures,
+            &families.upstream_tls_failures,
         ] {
             let _ = counters.remove_label_values(&labels);
         }

@@ -1,9 +1,10 @@
 //! A backend that plays exact frames (RFC 9113 §4): what well-behaved servers do not do on demand.
 
 use crate::support::patience;
+use socket2::{SockFilter, SockRef};
 use std::fmt;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst};
 use std::thread;
@@ -117,17 +118,23 @@ impl Wire {
         self.send(GOAWAY, 0, 0, &payload);
     }
 
-    /// Serves whatever comes.
-    pub fn serve(&mut self) {
-        while let Some(stream) = self.request() {
-            self.answer(stream, "ok");
-        }
+    /// Ends the connection.
+    pub fn close(&mut self) {
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+
+    /// Has the kernel drop whatever arrives, before TCP sees it: as if the cable were cut.
+    pub fn go_deaf(&self) {
+        // The shortest filter there is (`man 4 bpf`): of each packet, keep 0 bytes.
+        let nothing = SockFilter::new(0x06, 0, 0, 0);
+        let socket = SockRef::from(&self.stream);
+        socket.attach_filter(&[nothing]).expect("a filter");
     }
 }
 
 /// The backend. It ends with the process.
 pub struct Played {
-    address: SocketAddr,
+    address: SocketAddrV4,
     accepted: Arc<AtomicUsize>,
 }
 
@@ -144,7 +151,8 @@ impl Played {
         let [_, b, c, d] = NEXT.fetch_add(1, SeqCst).to_be_bytes();
         let ip = Ipv4Addr::new(127, b + 200, c, d);
         let listener = TcpListener::bind((ip, 0)).expect("binds");
-        let address = listener.local_addr().expect("an address");
+        let port = listener.local_addr().expect("an address").port();
+        let address = SocketAddrV4::new(ip, port);
         let accepted = Arc::<AtomicUsize>::default();
         let (script, count) = (Arc::new(script), accepted.clone());
         thread::spawn(move || {
@@ -159,6 +167,10 @@ impl Played {
             }
         });
         Played { address, accepted }
+    }
+
+    pub fn address(&self) -> SocketAddrV4 {
+        self.address
     }
 
     /// How many connections were made.
