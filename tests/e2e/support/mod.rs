@@ -2,11 +2,14 @@
 //! tokens. Everything listens on port 0; nothing sleeps for a fixed time where it can wait for what
 //! it wants.
 
+pub mod backend;
 pub mod client;
 pub mod gateway;
 pub mod mint;
 pub mod origin;
+pub mod pki;
 pub mod stderr;
+pub mod tls;
 
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
