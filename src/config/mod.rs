@@ -9,6 +9,7 @@
 
 mod check;
 mod check_identity;
+mod check_listener;
 mod check_route;
 mod check_upstream;
 mod check_upstream_tls;
