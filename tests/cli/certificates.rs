@@ -57,7 +57,7 @@ fn check_judges_certificates_as_run_does() {
         good.stdout
     );
     let warning = format!(
-        "warning: {path}:2:72: listeners[public].tls.certificates[0].cert: ends in 5 days (found its end at "
+        "warning: {path}:2:73: listeners[public].tls.certificates[0].cert: ends in 5 days (found its end at "
     );
     assert!(good.stderr.starts_with(&warning), "{}", good.stderr);
     assert_eq!(good.stderr.lines().count(), 1);
