@@ -26,6 +26,7 @@ mod smuggling;
 mod support;
 mod telling;
 mod tenant;
+mod tls;
 mod tls_accept;
 mod tls_clients;
 mod tls_reload;
