@@ -24,6 +24,7 @@ pub const PLACES: &[Place] = &[
             "src/upstream/peer.rs",
             "src/upstream/pool.rs",
             "src/upstream/health.rs",
+            "src/upstream/hold.rs",
             "src/limit/estimate.rs",
         ],
         why: "only the shells know Pingora",
