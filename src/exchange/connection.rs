@@ -47,6 +47,9 @@ impl Phase {
 /// A client that owes bytes for so long, in milliseconds, has stalled.
 const STALL_MS: u64 = 500;
 
+/// How long, in milliseconds, a tunnel whose client has said all it had to say may be silent.
+const HALF_OPEN_MS: u64 = 2000;
+
 /// Milliseconds that a body may let us wait in all before its rate counts.
 pub const GRACE_MS: u64 = 5000;
 
@@ -94,6 +97,8 @@ pub struct Connection {
     resets: AtomicU32,
     /// Bytes go both ways as they come: the protocol was switched.
     tunnel: AtomicBool,
+    /// Of a tunnel: its client has ended its direction since the last sweep.
+    half_closed: AtomicBool,
     waker: Mutex<Option<Waker>>,
     /// Counts it as open, and holds its place; a stream has neither.
     _open: Option<(InFlight, Pass)>,
@@ -142,6 +147,7 @@ impl Connection {
             was_reset: AtomicBool::new(false),
             resets: AtomicU32::new(0),
             tunnel: AtomicBool::new(false),
+            half_closed: AtomicBool::new(false),
             waker: Mutex::new(None),
             _open: open,
         }
@@ -224,7 +230,7 @@ impl Connection {
     }
 
     /// From the next byte on, the exchange lasts as long as no `idle_ms` milliseconds pass without
-    /// one in either direction.
+    /// one in either direction; 0: the limit of the phase stands again.
     pub fn bound_by_idle(&self, idle_ms: u64) {
         self.idle_ms.store(idle_ms, Relaxed);
     }
@@ -250,6 +256,12 @@ impl Connection {
     /// Whether the protocol is switched.
     pub fn is_tunnel(&self) -> bool {
         self.tunnel.load(Acquire)
+    }
+
+    /// Notes that the client of a tunnel has ended its direction. The other one goes on as long as it
+    /// is not silent: a client may still read what it is owed.
+    pub fn half_close(&self) {
+        self.half_closed.store(true, Relaxed);
     }
 
     /// Notes whether bytes of the body are being waited for.
@@ -324,8 +336,14 @@ impl Connection {
             return;
         }
         let now_ms = (now.mono_ns / 1_000_000).max(1);
-        // Of a stream nobody knows whether it is the client that is waited for.
-        let slow_body = self.is_owing() && self.owes_too_much(now_ms) && !self.is_stream();
+        if self.half_closed.swap(false, Relaxed) {
+            self.bound_by_idle(HALF_OPEN_MS);
+            self.moved(now);
+        }
+        // Of a stream nobody knows whether it is the client that is waited for, and where pauses are
+        // part of the exchange their own bound holds.
+        let rated = !self.is_stream() && !self.is_bound_by_idle();
+        let slow_body = self.is_owing() && self.owes_too_much(now_ms) && rated;
         let slow_reader = self.is_blocked() && self.takes_nothing(now_ms);
         self.swept_ms.store(now_ms, Relaxed);
         let due = now_ms >= self.due_ms.load(Acquire);
@@ -396,6 +414,52 @@ mod tests {
         assert!(conn.expired());
         conn.arm(Phase::Idle, Now::at_ms(1600), 500);
         assert!(!conn.told_to_go(), "a new phase begins with a new limit");
+    }
+
+    #[test]
+    fn where_pauses_are_bounded_only_a_pause_fires() {
+        let conn = connection();
+        conn.arm(Phase::Busy, Now::at_ms(0), 500);
+        conn.moved(Now::at_ms(400));
+        assert!(!conn.is_bound_by_idle());
+        conn.bound_by_idle(300);
+        for ms in [400, 600, 800] {
+            conn.moved(Now::at_ms(ms));
+            conn.sweep(Now::at_ms(ms + 299));
+            assert!(!conn.expired(), "{ms}");
+        }
+        conn.sweep(Now::at_ms(1100));
+        assert!(conn.expired());
+        conn.arm(Phase::Busy, Now::at_ms(2000), 500);
+        conn.moved(Now::at_ms(2400));
+        conn.sweep(Now::at_ms(2500));
+        assert!(conn.expired(), "the bound does not outlast its request");
+    }
+
+    #[test]
+    fn an_upload_that_may_pause_has_no_rate() {
+        let conn = connection();
+        conn.arm(Phase::Busy, Now::at_ms(0), 500);
+        conn.bound_by_idle(60_000);
+        conn.moved(Now::at_ms(0));
+        conn.set_owing(true);
+        (0..55).for_each(|s| conn.sweep(Now::at_ms(s * 1000)));
+        assert!(!conn.told_to_go());
+    }
+
+    #[test]
+    fn a_tunnel_left_by_its_client_ends_once_the_service_is_silent() {
+        let conn = connection();
+        conn.arm(Phase::Busy, Now::at_ms(0), 500);
+        conn.open_tunnel();
+        conn.bound_by_idle(300_000);
+        conn.half_close();
+        conn.sweep(Now::at_ms(400));
+        conn.moved(Now::at_ms(2300));
+        conn.sweep(Now::at_ms(2300 + HALF_OPEN_MS - 1));
+        assert!(!conn.expired());
+        conn.sweep(Now::at_ms(2300 + HALF_OPEN_MS));
+        assert!(conn.expired());
     }
 
     #[test]

@@ -30,6 +30,9 @@ pub struct Exchange {
     pub admitted: Now,
     /// The client's address: the peer, or what a trusted proxy says.
     pub client: IpAddr,
+    /// Whether the connection ends with this exchange: what comes behind a handshake that was refused
+    /// may be meant for whoever would have taken it.
+    pub closes: bool,
     /// Whether the peer is a trusted proxy.
     pub trusted_peer: bool,
     /// Identifies the request in answers and logs.
@@ -135,6 +138,7 @@ impl Exchange {
             started: now,
             admitted: now,
             client,
+            closes: false,
             trusted_peer: false,
             request_id,
             trace,
@@ -149,6 +153,11 @@ impl Exchange {
             bytes_out: 0,
             times: Times::default(),
         }
+    }
+
+    /// Whether no further request is taken on its connection.
+    pub fn is_last(&self) -> bool {
+        self.closes || self.conn.is_last_request()
     }
 
     /// The limit to tell of: a refusal's, else the one with the smallest share left.

@@ -2,14 +2,15 @@
 //! whether the connection goes on.
 
 use super::receive::REQUEST_ID;
-use super::{Ctx, Shared, blame};
+use super::{Ctx, Shared, blame, tunnel};
 use crate::exchange::refusal::{Challenge, Refusal};
 use crate::exchange::{Exchange, LimitHeaders, Reset};
 use crate::observe::reason::Reason;
 use crate::snapshot::ErrorShape;
 use bytes::Bytes;
 use http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, RETRY_AFTER, WWW_AUTHENTICATE,
+    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, RETRY_AFTER, SEC_WEBSOCKET_VERSION,
+    UPGRADE, WWW_AUTHENTICATE,
 };
 use http::{HeaderName, HeaderValue, Method};
 use pingora::http::ResponseHeader;
@@ -51,9 +52,11 @@ pub fn status(reason: Reason) -> (u16, &'static str) {
         Reason::MethodNotAllowed => (405, "Method not allowed"),
         Reason::HeaderTimeout => (408, "Request header took too long"),
         Reason::BodyTimeout => (408, "Request body took too long"),
+        Reason::IdleTimeout => (408, "Nothing was sent for too long"),
         Reason::BodyTooLarge => (413, "Request body too large"),
         Reason::UriTooLong => (414, "URI too long"),
         Reason::Misdirected => (421, "Misdirected request"),
+        Reason::WebSocketVersion => (426, "WebSocket version 13 required"),
         Reason::RateLimited | Reason::FloodLimited => {
             (429, "Rate limit exceeded. See Retry-After header.")
         }
@@ -91,6 +94,12 @@ pub fn answer(refusal: &Refusal, exchange: &Exchange, shape: ErrorShape) -> Answ
     if let Some(challenge) = refusal.challenge.as_deref() {
         let value = challenge_for(refusal.reason, challenge).to_owned();
         headers.extend(text(WWW_AUTHENTICATE, value).filter(|_| code == 401 || code == 403));
+    }
+    if refusal.reason == Reason::WebSocketVersion {
+        // RFC 9110 §15.5.22, RFC 6455 §4.4.
+        headers.push((UPGRADE, HeaderValue::from_static(tunnel::PROTOCOL)));
+        let version = HeaderValue::from_static(tunnel::VERSION);
+        headers.push((SEC_WEBSOCKET_VERSION, version));
     }
     headers.extend(limit_headers(exchange));
     headers.extend(text(REQUEST_ID, exchange.request_id.clone()));
@@ -228,7 +237,7 @@ pub async fn write(session: &mut Session, answer: Answer, ctx: &mut Ctx) -> Resu
     header.insert_header(CONTENT_LENGTH, answer.body.len())?;
     let exchange = ctx.exchange.as_mut();
     let head = exchange.as_ref().is_some_and(|e| e.method == Method::HEAD);
-    if exchange.as_ref().is_some_and(|e| e.conn.is_last_request()) {
+    if exchange.as_ref().is_some_and(|e| e.is_last()) {
         session.set_keepalive(None);
     }
     session.set_total_drain_timeout(Some(DRAIN));
@@ -262,10 +271,11 @@ const SMALL_BODY: u64 = 64 * 1024;
 /// How long the rest of a refused request's body is read.
 const DRAIN: Duration = Duration::from_secs(2);
 
-/// The status of the answer that has begun; an interim one (1xx) is none.
+/// The status of the answer that has begun; an interim one (1xx) is none, but for 101, behind which
+/// no other can come.
 pub fn begun(session: &Session) -> Option<u16> {
     let written = session.response_written()?.status;
-    (!written.is_informational()).then_some(written.as_u16())
+    (!written.is_informational() || written.as_u16() == 101).then_some(written.as_u16())
 }
 
 /// The hook after the last attempt: answers, unless an answer has begun or nobody is there.

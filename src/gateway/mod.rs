@@ -13,6 +13,7 @@ pub mod reply;
 pub mod retry;
 pub mod screen;
 pub mod send;
+pub mod tunnel;
 
 use crate::base::clock::Clock;
 use crate::exchange::Exchange;
@@ -110,6 +111,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Ctx,
     ) -> Result<()> {
         record::connected(&self.shared, ctx);
+        tunnel::connected(ctx);
         peer::judge(peer, digest)
     }
 
@@ -130,7 +132,7 @@ impl ProxyHttp for Gateway {
         end: bool,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        send::body(body.as_ref(), end, ctx)
+        send::body(&self.shared, body.as_ref(), end, ctx)
     }
 
     async fn upstream_response_filter(
@@ -158,7 +160,7 @@ impl ProxyHttp for Gateway {
         _end: bool,
         ctx: &mut Ctx,
     ) -> Result<Option<Duration>> {
-        reply::count(body.as_ref(), ctx).map(|()| None)
+        reply::count(&self.shared, body.as_ref(), ctx).map(|()| None)
     }
 
     fn fail_to_connect(

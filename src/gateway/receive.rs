@@ -9,7 +9,7 @@ use crate::observe::reason::Reason;
 use crate::observe::trace::{self, TraceContext};
 use crate::route::{host, path};
 use crate::snapshot::Snapshot;
-use http::header::{HOST, UPGRADE};
+use http::header::HOST;
 use http::{HeaderMap, HeaderName};
 use pingora::http::RequestHeader;
 use std::net::{IpAddr, SocketAddr};
@@ -120,8 +120,8 @@ fn address(text: &str) -> Option<IpAddr> {
     plain.or_else(|| text.parse().ok().map(|a: SocketAddr| a.ip()))
 }
 
-/// Names that no client may send: a proof that only TLS can give, and upgrades, which no route offers.
-const OURS: [HeaderName; 3] = [CLIENT_CERT, CLIENT_CERT_CHAIN, UPGRADE];
+/// Names that no client may send: a proof that only TLS can give.
+const OURS: [HeaderName; 2] = [CLIENT_CERT, CLIENT_CERT_CHAIN];
 
 /// Drops every name that is ours in any spelling.
 fn drop_reserved(header: &mut RequestHeader, snapshot: &Snapshot) {

@@ -1,8 +1,8 @@
 //! The fourth step: the header as the upstream gets it. What a client could erase by naming it in
 //! `Connection` is set here, after hop-by-hop fields are gone.
 
-use super::Ctx;
 use super::receive::{CLIENT_CERT, CLIENT_CERT_CHAIN, FORWARDED_FOR, REQUEST_ID, TRACEPARENT};
+use super::{Ctx, Shared};
 use crate::exchange::Exchange;
 use crate::exchange::refusal::Refusal;
 use crate::identity::principal::Principal;
@@ -263,7 +263,7 @@ fn value(text: String) -> Result<HeaderValue> {
 ///
 /// # Errors
 /// The body is larger than the route takes.
-pub fn body(body: Option<&Bytes>, end: bool, ctx: &mut Ctx) -> Result<()> {
+pub fn body(shared: &Shared, body: Option<&Bytes>, end: bool, ctx: &mut Ctx) -> Result<()> {
     let exchange = ctx.exchange.as_mut();
     if let Some(exchange) = exchange.filter(|e| e.conn.is_stream()) {
         // Nobody sees the stream being read: what is not at its end is being waited for.
@@ -273,10 +273,25 @@ pub fn body(body: Option<&Bytes>, end: bool, ctx: &mut Ctx) -> Result<()> {
             return Err(error.into_down());
         }
     }
-    let Some(bytes) = body else { return Ok(()) };
-    ctx.bytes_in += bytes.len() as u64;
-    let exchange = ctx.exchange.as_mut();
-    let (Some(exchange), Some(snapshot)) = (exchange, &ctx.snapshot) else {
+    ctx.bytes_in += body.map_or(0, |bytes| bytes.len() as u64);
+    let (Some(exchange), Some(flight)) = (&mut ctx.exchange, &ctx.flight) else {
+        return Ok(());
+    };
+    let conn = &exchange.conn;
+    if conn.is_bound_by_idle() {
+        let now = shared.clock.now();
+        if end && !flight.answered {
+            // The request is complete: from here on the service is waited for.
+            conn.bound_by_idle(0);
+            conn.limit(now, flight.total_ms);
+        } else {
+            conn.moved(now);
+        }
+    }
+    if let (true, Some(gate)) = (end, &flight.gate) {
+        gate.ending();
+    }
+    let Some(snapshot) = ctx.snapshot.as_ref().filter(|_| !conn.is_tunnel()) else {
         return Ok(());
     };
     let route = exchange.route.as_ref().map(|r| &snapshot.routes[r.index]);

@@ -26,6 +26,7 @@ pub const PLACES: &[Place] = &[
             "src/upstream/health.rs",
             "src/upstream/tls.rs",
             "src/upstream/trouble.rs",
+            "src/upstream/hold.rs",
             "src/limit/estimate.rs",
         ],
         why: "only the shells know Pingora",

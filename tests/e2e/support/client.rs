@@ -403,6 +403,11 @@ impl Client {
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
+    /// The socket, and what was read of it beyond the last answer.
+    pub fn into_parts(self) -> (TcpStream, Vec<u8>) {
+        (self.stream, self.rest)
+    }
+
     /// Resets the connection.
     pub fn reset(self) {
         let socket = socket2::SockRef::from(&self.stream);

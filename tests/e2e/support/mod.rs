@@ -10,6 +10,7 @@ pub mod origin;
 pub mod pki;
 pub mod stderr;
 pub mod tls;
+pub mod websocket;
 
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
