@@ -1,6 +1,6 @@
 //! The third step: which upstream, whether its circuit is closed, and which of its targets.
 
-use super::{Ctx, Shared, receive};
+use super::{Ctx, Shared, grpc, receive};
 use crate::breaker::Permit;
 use crate::breaker::{State, Transition};
 use crate::exchange::refusal::Refusal;
@@ -39,7 +39,7 @@ pub struct Flight {
 /// Chooses the upstream of a request that may pass, and asks its breaker.
 ///
 /// # Errors
-/// The tenant is missing or unknown, or the circuit is open.
+/// The tenant is missing or unknown, the client's deadline has passed, or the circuit is open.
 pub fn upstream(
     shared: &Shared,
     route: &Route,
@@ -54,7 +54,7 @@ pub fn upstream(
         metrics: pool.metrics.clone(),
     });
     let total = u64::try_from(pool.spec.timeouts.total.as_millis()).unwrap_or(u64::MAX);
-    let total_ms = route.timeout_ms.unwrap_or(total);
+    let total_ms = grpc::bound(exchange, route.timeout_ms.unwrap_or(total))?;
     exchange.conn.limit(exchange.admitted, total_ms);
     Ok(Flight {
         permit: permit(shared, &pool)?,

@@ -1,8 +1,8 @@
 //! The fourth step: the header as the upstream gets it. What a client could erase by naming it in
 //! `Connection` is set here, after hop-by-hop fields are gone.
 
-use super::Ctx;
 use super::receive::{CLIENT_CERT, CLIENT_CERT_CHAIN, FORWARDED_FOR, REQUEST_ID, TRACEPARENT};
+use super::{Ctx, Shared, grpc};
 use crate::exchange::Exchange;
 use crate::exchange::refusal::Refusal;
 use crate::identity::principal::Principal;
@@ -15,6 +15,7 @@ use http::{HeaderName, HeaderValue, Uri};
 use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType, Result};
 use std::fmt::Write as _;
+use std::time::Duration;
 
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -257,6 +258,24 @@ fn encode_but(text: &str, plain: impl Fn(u8) -> bool) -> String {
 fn value(text: String) -> Result<HeaderValue> {
     HeaderValue::from_maybe_shared(Bytes::from(text))
         .map_err(|e| Error::because(ErrorType::InternalError, "a header value", e))
+}
+
+/// Tells a service how long a gRPC call still has, so that it does not work on for nobody.
+///
+/// # Errors
+/// None that can happen: a duration fits a header.
+pub fn tell_deadline(shared: &Shared, request: &mut RequestHeader, ctx: &Ctx) -> Result<()> {
+    let (Some(exchange), Some(flight)) = (&ctx.exchange, &ctx.flight) else {
+        return Ok(());
+    };
+    if exchange.call.is_none() {
+        return Ok(());
+    }
+    let total = Duration::from_millis(flight.total_ms);
+    match grpc::timeout(exchange, shared.clock.now(), total) {
+        Some((name, text)) => request.insert_header(name, value(text)?),
+        None => Ok(()),
+    }
 }
 
 /// The hook: counts the body as it comes.

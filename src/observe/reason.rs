@@ -97,6 +97,8 @@ reasons! {
     ClientTooSlow = "client_too_slow",
     /// The host is not one that the connection's certificate is for (RFC 9110 §15.5.20).
     Misdirected = "misdirected",
+    /// The client's own deadline passed (gRPC's `grpc-timeout`).
+    DeadlineExceeded = "deadline_exceeded",
     /// The client left before its answer was whole.
     ClientClosed = "client_closed",
     /// The gateway is at a bound of its own.
