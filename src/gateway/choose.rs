@@ -54,7 +54,12 @@ pub fn upstream(
         metrics: pool.metrics.clone(),
     });
     let total = u64::try_from(pool.spec.timeouts.total.as_millis()).unwrap_or(u64::MAX);
-    let total_ms = grpc::bound(exchange, route.timeout_ms.unwrap_or(total))?;
+    let total_ms = route.timeout_ms.unwrap_or(total);
+    let deadline_ms = grpc::deadline_ms(exchange)?;
+    if let Some(ms) = deadline_ms {
+        exchange.conn.end_by(exchange.admitted, ms);
+    }
+    let total_ms = deadline_ms.map_or(total_ms, |ms| ms.min(total_ms));
     exchange.conn.limit(exchange.admitted, total_ms);
     Ok(Flight {
         permit: permit(shared, &pool)?,

@@ -11,8 +11,9 @@ use bytes::Bytes;
 use http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, RETRY_AFTER, WWW_AUTHENTICATE,
 };
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method, Version};
 use pingora::http::ResponseHeader;
+use pingora::protocols::http::HttpTask;
 use pingora::proxy::{FailToProxy, Session};
 use pingora::{Error, Result};
 use serde_json::{Map, Value, json};
@@ -268,6 +269,12 @@ pub async fn write(session: &mut Session, answer: Answer, ctx: &mut Ctx) -> Resu
     let close = !worth_draining(session);
     session.set_close_on_response_before_downstream_finish(close);
     let body = Some(answer.body).filter(|b| !head && !b.is_empty());
+    if body.is_none() && session.req_header().version == Version::HTTP_2 {
+        // The header alone ends the stream: what comes behind it would be no trailers-only answer.
+        let whole = vec![HttpTask::Header(Box::new(header), true)];
+        let written = session.write_response_tasks(whole).await;
+        return written.map(drop).map_err(Error::into_down);
+    }
     // What cannot be written is the client's affair.
     let header = session.write_response_header(Box::new(header), body.is_none());
     header.await.map_err(Error::into_down)?;
@@ -345,7 +352,7 @@ pub async fn after(
         exchange.conn.arm(phase, shared.clock.now(), 5000);
     }
     let gone = begun || matches!(reason, Reason::ClientClosed | Reason::ClientTooSlow);
-    if begun && broke_off(reason) && session.is_http2() {
+    if begun && broke_off(reason) && session.req_header().version == Version::HTTP_2 {
         // Not CANCEL, which the drop of the stream would say: that is what a client asks for itself.
         session.as_mut().shutdown().await;
     }

@@ -87,18 +87,17 @@ fn written(left: Duration) -> String {
     format!("{n}{unit}")
 }
 
-/// The milliseconds that a request has from its admission on: `total_ms`, or until the client's own
-/// deadline, whichever is sooner.
+/// The milliseconds from a request's admission to its client's deadline, at least 1.
 ///
 /// # Errors
 /// The deadline has passed.
-pub fn bound(exchange: &Exchange, total_ms: u64) -> Result<u64, Refusal> {
+pub fn deadline_ms(exchange: &Exchange) -> Result<Option<u64>, Refusal> {
     match left(exchange, exchange.admitted) {
-        None => Ok(total_ms),
+        None => Ok(None),
         Some(left) if left.is_zero() => Err(Reason::DeadlineExceeded.into()),
         Some(left) => {
             let ms = left.as_nanos().div_ceil(1_000_000);
-            Ok(total_ms.min(u64::try_from(ms).unwrap_or(u64::MAX)))
+            Ok(Some(u64::try_from(ms).unwrap_or(u64::MAX)))
         }
     }
 }
@@ -181,7 +180,7 @@ pub fn status(reason: Reason) -> Status {
         | Reason::BodyTimeout
         | Reason::UpstreamTimeout
         | Reason::DeadlineExceeded => Status::DEADLINE_EXCEEDED,
-        Reason::ClientClosed => Status::CANCELLED,
+        Reason::ClientClosed | Reason::ClientTooSlow => Status::CANCELLED,
         Reason::InternalError => Status::INTERNAL,
         // What may have reached a service and what has not are told apart nowhere in gRPC: clients
         // try again by their own policy, method by method.
@@ -191,6 +190,7 @@ pub fn status(reason: Reason) -> Status {
         | Reason::CircuitOpen
         | Reason::NoHealthyTarget
         | Reason::Overloaded
+        | Reason::Misdirected
         | Reason::KeysUnavailable => Status::UNAVAILABLE,
     }
 }
@@ -212,7 +212,9 @@ pub fn message(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exchange::connection::{Connection, Listener};
+    use crate::exchange::admission::Caps;
+    use crate::exchange::connection::Connection;
+    use crate::exchange::listener::{Listener, Terms};
     use crate::observe::trace::TraceContext;
     use std::sync::Arc;
 
@@ -231,8 +233,10 @@ mod tests {
     /// An exchange that began at 1000 ms and was admitted at 1100 ms.
     fn exchange(deadline: Option<Duration>) -> Exchange {
         let metrics = crate::observe::metrics::Metrics::new("0", 0).listener("public");
-        let listener = Arc::new(Listener::new("public", metrics, None, 60_000, 10_000));
-        let conn = Connection::new(listener, ([127, 0, 0, 1], 5000).into());
+        let (terms, caps) = (Terms::default(), Caps::default());
+        let listener = Arc::new(Listener::new("public", metrics, terms, caps));
+        let pass = listener.admission.enter().expect("a place");
+        let conn = Connection::new(listener, ([127, 0, 0, 1], 5000).into(), None, pass);
         let trace = TraceContext::continue_or_start(None);
         let mut made = Exchange::new(Arc::new(conn), Now::at_ms(1000), String::new(), trace);
         made.admitted = Now::at_ms(1100);
@@ -326,32 +330,23 @@ mod tests {
     }
 
     #[test]
-    fn the_sooner_of_two_ends_holds() {
+    fn a_deadline_runs_from_the_begin_of_the_request() {
         let ms = Duration::from_millis;
-        let bound = |deadline, total| bound(&exchange(deadline), total).map_err(|r| r.reason);
-        assert_eq!(bound(None, 5000), Ok(5000));
-        assert_eq!(bound(Some(ms(6000)), 5000), Ok(5000));
-        assert_eq!(
-            bound(Some(ms(3000)), 5000),
-            Ok(2900),
-            "a lookup took 100 ms"
-        );
-        assert_eq!(bound(Some(ms(100)), 5000), Err(Reason::DeadlineExceeded));
-        assert_eq!(bound(Some(ms(100) + Duration::from_nanos(1)), 5000), Ok(1));
+        let due = |deadline| deadline_ms(&exchange(deadline)).map_err(|r| r.reason);
+        assert_eq!(due(None), Ok(None));
+        assert_eq!(due(Some(ms(3000))), Ok(Some(2900)), "a lookup took 100 ms");
+        let late = Err(Reason::DeadlineExceeded);
+        assert_eq!(due(Some(ms(100))), late);
+        assert_eq!(due(Some(ms(100) + Duration::from_nanos(1))), Ok(Some(1)));
 
         let told = |deadline, now, total| {
             let told = timeout(&exchange(deadline), Now::at_ms(now), ms(total));
             told.map(|(_, text)| text)
         };
+        let (long, short) = (Some(ms(9000)), Some(ms(3000)));
         assert_eq!(told(None, 1500, 5000), None);
-        assert_eq!(
-            told(Some(ms(3000)), 1500, 5000).as_deref(),
-            Some("2500000u")
-        );
-        assert_eq!(
-            told(Some(ms(9000)), 1500, 5000).as_deref(),
-            Some("4600000u")
-        );
+        assert_eq!(told(short, 1500, 5000).as_deref(), Some("2500000u"));
+        assert_eq!(told(long, 1500, 5000).as_deref(), Some("4600000u"));
         assert_eq!(told(Some(ms(400)), 1500, 5000).as_deref(), Some("1n"));
     }
 

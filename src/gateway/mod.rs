@@ -122,7 +122,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Ctx,
     ) -> Result<()> {
         send::prepare(request, ctx)?;
-        send::tell_deadline(&self.shared, request, ctx)?;
+        send::tell_call(&self.shared, request, ctx)?;
         expect::meet(session, request).await
     }
 
