@@ -185,6 +185,7 @@ pub fn status(reason: Reason) -> Status {
         // What may have reached a service and what has not are told apart nowhere in gRPC: clients
         // try again by their own policy, method by method.
         Reason::UpstreamConnectFailed
+        | Reason::UpstreamTlsFailed
         | Reason::UpstreamReset
         | Reason::UpstreamInvalid
         | Reason::CircuitOpen

@@ -56,7 +56,10 @@ fn a_call_and_its_trailers_pass() {
     assert_eq!(heard.header("x-mine"), Some("yes"));
     assert_eq!(heard.header("grpc-timeout"), None, "nobody set one");
     let line = gateway.line_where(|line| line["route"] == "open");
-    assert_eq!((&line["protocol"], &line["grpc_status"]), (&"HTTP/2".into(), &0.into()));
+    assert_eq!(
+        (&line["protocol"], &line["grpc_status"]),
+        (&"HTTP/2".into(), &0.into())
+    );
 }
 
 #[test]
@@ -70,15 +73,69 @@ fn refusals_are_statuses_in_a_header_with_nothing_behind_it() {
     let limited = channel.call("/limited.Service/Do", &[]);
     assert_eq!(limited.field("grpc-status"), "0");
     let cases = [
-        ("/keyed.Service/Do", &[][..], "16", "credentials_missing", "Missing authorization header"),
-        ("/keyed.Service/Do", &[("authorization", "Bearer x")], "16", "token_invalid", "Invalid or expired token"),
-        ("/keyed.Service/Do", &[("authorization", &*token)], "7", "scope_insufficient", "Insufficient scope. Required: 'read'"),
-        ("/nowhere.Service/Do", &[], "12", "route_not_found", "Route not found"),
-        ("/get.Service/Do", &[], "12", "method_not_allowed", "Method not allowed"),
-        ("/limited.Service/Do", &[], "8", "rate_limited", "Rate limit exceeded. See Retry-After header."),
-        ("/open.Service/Do", &[("grpc-timeout", "1s")], "3", "bad_request", "Bad request: grpc-timeout is not a timeout"),
-        ("/open.Service/Do", &[("grpc-timeout", "0n")], "4", "deadline_exceeded", "Deadline exceeded"),
-        ("/open.Service/%2e%2e%2f", &[], "3", "ambiguous_path", "Ambiguous path"),
+        (
+            "/keyed.Service/Do",
+            &[][..],
+            "16",
+            "credentials_missing",
+            "Missing authorization header",
+        ),
+        (
+            "/keyed.Service/Do",
+            &[("authorization", "Bearer x")],
+            "16",
+            "token_invalid",
+            "Invalid or expired token",
+        ),
+        (
+            "/keyed.Service/Do",
+            &[("authorization", &*token)],
+            "7",
+            "scope_insufficient",
+            "Insufficient scope. Required: 'read'",
+        ),
+        (
+            "/nowhere.Service/Do",
+            &[],
+            "12",
+            "route_not_found",
+            "Route not found",
+        ),
+        (
+            "/get.Service/Do",
+            &[],
+            "12",
+            "method_not_allowed",
+            "Method not allowed",
+        ),
+        (
+            "/limited.Service/Do",
+            &[],
+            "8",
+            "rate_limited",
+            "Rate limit exceeded. See Retry-After header.",
+        ),
+        (
+            "/open.Service/Do",
+            &[("grpc-timeout", "1s")],
+            "3",
+            "bad_request",
+            "Bad request: grpc-timeout is not a timeout",
+        ),
+        (
+            "/open.Service/Do",
+            &[("grpc-timeout", "0n")],
+            "4",
+            "deadline_exceeded",
+            "Deadline exceeded",
+        ),
+        (
+            "/open.Service/%2e%2e%2f",
+            &[],
+            "3",
+            "ambiguous_path",
+            "Ambiguous path",
+        ),
     ];
     for (path, more, status, code, message) in cases {
         let told = channel.call(path, more);
@@ -94,7 +151,11 @@ fn refusals_are_statuses_in_a_header_with_nothing_behind_it() {
         assert_eq!(line["grpc_status"].to_string(), status);
         assert_eq!(line["reason"], code);
     }
-    assert_eq!(service.heard().len(), 1, "nothing that is refused reaches a service");
+    assert_eq!(
+        service.heard().len(),
+        1,
+        "nothing that is refused reaches a service"
+    );
 }
 
 #[test]
@@ -105,7 +166,10 @@ fn when_to_come_back_is_told_twice() {
     let told = channel.call("/limited.Service/Do", &[]);
     let seconds: u64 = told.field("retry-after").parse().expect("seconds");
     let pushback: u64 = told.field("grpc-retry-pushback-ms").parse().expect("ms");
-    assert!(seconds >= 1 && pushback == seconds * 1000, "{seconds} {pushback}");
+    assert!(
+        seconds >= 1 && pushback == seconds * 1000,
+        "{seconds} {pushback}"
+    );
     assert_eq!(told.field("x-ratelimit-limit"), "1");
     assert_eq!(told.field("x-ratelimit-remaining"), "0");
 }
@@ -173,9 +237,8 @@ fn a_service_that_breaks_off_is_unavailable_or_a_reset() {
 
 #[test]
 fn an_answer_that_is_not_grpc_passes_as_it_is() {
-    let service = Service::start(|_| {
-        Does::EndsWith(404, vec![("content-type", "text/html".to_owned())])
-    });
+    let service =
+        Service::start(|_| Does::EndsWith(404, vec![("content-type", "text/html".to_owned())]));
     let gateway = gateway(&service, "");
     let told = open(&gateway, &[]);
     assert_eq!((told.status, told.trailers_only), (404, true));
@@ -188,17 +251,28 @@ fn the_deadline_is_passed_on_and_shrinks() {
     let service = well();
     let gateway = gateway(&service, ", timeouts: { total: 20s }");
     for sent in ["5S", "300000m", "1H", "99999999H"] {
-        assert_eq!(open(&gateway, &[("grpc-timeout", sent)]).field("grpc-status"), "0");
+        assert_eq!(
+            open(&gateway, &[("grpc-timeout", sent)]).field("grpc-status"),
+            "0"
+        );
     }
     let told: Vec<u64> = service
         .heard()
         .iter()
         .map(|heard| heard.header("grpc-timeout").expect("a deadline"))
-        .map(|text| text.strip_suffix('u').expect("microseconds").parse().unwrap())
+        .map(|text| {
+            text.strip_suffix('u')
+                .expect("microseconds")
+                .parse()
+                .unwrap()
+        })
         .collect();
     assert!((3_000_000..5_000_000).contains(&told[0]), "{told:?}");
     for rest in &told[1..] {
-        assert!((18_000_000..20_000_000).contains(rest), "the gateway's own end: {told:?}");
+        assert!(
+            (18_000_000..20_000_000).contains(rest),
+            "the gateway's own end: {told:?}"
+        );
     }
 }
 
@@ -209,9 +283,17 @@ fn at_its_deadline_a_call_ends_and_the_service_is_told() {
     let channel = Channel::open(gateway.address());
     // A client that keeps its own word would be gone by itself; this one waits.
     for (path, more, code) in [
-        ("/open.Service/Do", &[("grpc-timeout", "300m")][..], "deadline_exceeded"),
+        (
+            "/open.Service/Do",
+            &[("grpc-timeout", "300m")][..],
+            "deadline_exceeded",
+        ),
         ("/short.Service/Do", &[], "upstream_timeout"),
-        ("/short.Service/Do", &[("grpc-timeout", "5S")], "upstream_timeout"),
+        (
+            "/short.Service/Do",
+            &[("grpc-timeout", "5S")],
+            "upstream_timeout",
+        ),
     ] {
         let watch = Stopwatch::start();
         let told = channel.call(path, more);
@@ -246,9 +328,14 @@ fn a_client_that_leaves_takes_the_call_with_it() {
     });
     let gateway = gateway(&service, "");
     let channel = Channel::open(gateway.address());
-    for (n, (sent, end)) in [("hang", true), ("hang", false), ("stall", true), ("stall", false)]
-        .into_iter()
-        .enumerate()
+    for (n, (sent, end)) in [
+        ("hang", true),
+        ("hang", false),
+        ("stall", true),
+        ("stall", false),
+    ]
+    .into_iter()
+    .enumerate()
     {
         let mut call = channel.begin("/open.Service/Do", &[("x-do", sent)]);
         call.send(b"\0\0\0\0\0", end);
@@ -258,12 +345,24 @@ fn a_client_that_leaves_takes_the_call_with_it() {
     }
     assert_eq!(service.cancelled(), [Reason::CANCEL; 4]);
     eventually("four lines", || gateway.lines().len() == 4);
-    assert!(gateway.lines().iter().all(|l| l["reason"] == "client_closed"));
+    assert!(
+        gateway
+            .lines()
+            .iter()
+            .all(|l| l["reason"] == "client_closed")
+    );
 }
 
 #[test]
 fn statuses_of_trouble_open_the_circuit_and_others_do_not() {
-    for (status, opens) in [(14, true), (13, true), (4, true), (2, false), (5, false), (0, false)] {
+    for (status, opens) in [
+        (14, true),
+        (13, true),
+        (4, true),
+        (2, false),
+        (5, false),
+        (0, false),
+    ] {
         let service = Service::start(move |heard| match heard.header("x-do") {
             Some("header") => Does::EndsWith(
                 200,
@@ -299,15 +398,25 @@ fn impatience_opens_no_circuit() {
         Some("late") => Does::status(4),
         _ => Does::status(0),
     });
-    let gateway = gateway(&service, ", circuit_breaker: { min_requests: 2, consecutive_failures: 2 }");
+    let gateway = gateway(
+        &service,
+        ", circuit_breaker: { min_requests: 2, consecutive_failures: 2 }",
+    );
     let channel = Channel::open(gateway.address());
     for how in ["hang", "late"] {
         for _ in 0..6 {
-            let told = channel.call("/open.Service/Do", &[("x-do", how), ("grpc-timeout", "60m")]);
+            let told = channel.call(
+                "/open.Service/Do",
+                &[("x-do", how), ("grpc-timeout", "60m")],
+            );
             assert_eq!(told.field("grpc-status"), "4");
         }
     }
-    assert_eq!(open(&gateway, &[]).field("grpc-status"), "0", "it is still closed");
+    assert_eq!(
+        open(&gateway, &[]).field("grpc-status"),
+        "0",
+        "it is still closed"
+    );
 }
 
 #[test]
@@ -323,7 +432,10 @@ fn a_probe_is_judged_by_its_trailers() {
     let channel = Channel::open(gateway.address());
     let code = || {
         let told = channel.call("/open.Service/Do", &[]);
-        (told.field("grpc-status").to_owned(), told.field("x-error-code").to_owned())
+        (
+            told.field("grpc-status").to_owned(),
+            told.field("x-error-code").to_owned(),
+        )
     };
     let sick = ("14".to_owned(), String::new());
     let refused = ("14".to_owned(), "circuit_open".to_owned());
@@ -342,8 +454,15 @@ fn only_what_a_service_has_not_begun_with_is_tried_again() {
         _ => Does::Resets(Reason::INTERNAL_ERROR),
     });
     let gateway = gateway(&service, ", retries: 2");
-    assert_eq!(open(&gateway, &[("x-do", "refuse")]).is(), ("14", "upstream_reset"));
-    assert_eq!(service.heard().len(), 3, "refused each time, so tried each time");
+    assert_eq!(
+        open(&gateway, &[("x-do", "refuse")]).is(),
+        ("14", "upstream_reset")
+    );
+    assert_eq!(
+        service.heard().len(),
+        3,
+        "refused each time, so tried each time"
+    );
     assert_eq!(open(&gateway, &[]).is(), ("14", "upstream_reset"));
     assert_eq!(service.heard().len(), 4, "it may have done something");
 }

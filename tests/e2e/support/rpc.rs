@@ -290,8 +290,9 @@ async fn serve(
             *whole.headers_mut() = fields(&list);
             answer.send_response(whole, true).map(drop)
         }
-        Does::Answers(body, trailers) => begun(&mut answer, body)
-            .and_then(|mut stream| stream.send_trailers(fields(&trailers))),
+        Does::Answers(body, trailers) => {
+            begun(&mut answer, body).and_then(|mut stream| stream.send_trailers(fields(&trailers)))
+        }
         Does::Breaks(body, reason) => match begun(&mut answer, body) {
             Ok(mut stream) => {
                 // What is still queued would go with the stream.
