@@ -1,7 +1,7 @@
 //! gRPC as it is on the wire: a client and a scripted service over HTTP/2 without TLS.
 
 use super::patience;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
@@ -125,8 +125,8 @@ pub struct Call {
 
 impl Call {
     pub fn send(&mut self, bytes: &[u8], end: bool) {
-        let bytes = Bytes::copy_from_slice(bytes);
-        self.body.send_data(bytes, end).expect("sends");
+        // It may be answered already, and nobody listens to the rest.
+        let _ = self.body.send_data(Bytes::copy_from_slice(bytes), end);
     }
 
     /// Gives it up.
@@ -153,19 +153,13 @@ async fn gather(answer: ResponseFuture, told: &mut Told) -> Result<(), h2::Error
     let (head, mut body) = answer.await?.into_parts();
     (told.status, told.headers) = (head.status.as_u16(), head.headers);
     told.trailers_only = body.is_end_stream();
-    told.body = drain(&mut body).await?.to_vec();
-    told.trailers = body.trailers().await?.unwrap_or_default();
-    Ok(())
-}
-
-async fn drain(body: &mut RecvStream) -> Result<BytesMut, h2::Error> {
-    let mut all = BytesMut::new();
     while let Some(part) = body.data().await {
         let part = part?;
         body.flow_control().release_capacity(part.len())?;
-        all.extend_from_slice(&part);
+        told.body.extend_from_slice(&part);
     }
-    Ok(all)
+    told.trailers = body.trailers().await?.unwrap_or_default();
+    Ok(())
 }
 
 /// A call as a service got it.
