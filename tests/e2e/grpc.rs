@@ -191,11 +191,12 @@ fn a_body_that_grows_too_large_is_resource_exhausted() {
     let service = Service::start(|_| Does::Hangs);
     let gateway = gateway(&service, "");
     let channel = Channel::open(gateway.address());
-    let announced = channel.call("/small.Service/Do", &[("content-length", "7")]);
-    assert_eq!(announced.reset, None);
+    let announced = channel.begin("/small.Service/Do", &[("content-length", "11")]);
+    assert_eq!(announced.told().is(), ("8", "body_too_large"));
+    assert!(service.heard().is_empty(), "it was announced");
     let mut call = channel.begin("/small.Service/Do", &[]);
     call.send(&[0; 8], false);
-    eventually("the call", || service.heard().len() == 2);
+    eventually("the call", || service.heard().len() == 1);
     call.send(&[0; 8], false);
     let told = call.told();
     assert_eq!(told.is(), ("8", "body_too_large"));
