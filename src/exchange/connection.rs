@@ -8,7 +8,7 @@ use crate::observe::metrics::InFlight;
 use std::net::SocketAddr;
 use std::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU32, AtomicU64,
-    Ordering::{Acquire, Relaxed, Release},
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
@@ -73,6 +73,8 @@ pub struct Connection {
     /// Its place in the worker's list.
     pub slot: AtomicU32,
     due_ms: AtomicU64,
+    /// What no later limit of the phase may go beyond.
+    end_ms: AtomicU64,
     /// Set on an exchange that may last as long as bytes move: milliseconds that none may.
     idle_ms: AtomicU64,
     /// The client owes bytes of its body: they are asked for and have not come.
@@ -133,6 +135,7 @@ impl Connection {
             tls,
             slot: AtomicU32::new(0),
             due_ms: AtomicU64::new(u64::MAX),
+            end_ms: AtomicU64::new(u64::MAX),
             idle_ms: AtomicU64::new(0),
             owing: AtomicBool::new(false),
             owing_since_ms: AtomicU64::new(0),
@@ -188,6 +191,7 @@ impl Connection {
     pub fn arm(&self, phase: Phase, now: Now, limit_ms: u64) {
         self.fired.store(NOT_FIRED, Relaxed);
         self.idle_ms.store(0, Relaxed);
+        self.end_ms.store(u64::MAX, Relaxed);
         self.set_owing(false);
         self.owed_ms.store(0, Relaxed);
         self.swept_ms.store(0, Relaxed);
@@ -226,7 +230,15 @@ impl Connection {
     /// Sets the time limit of the phase it is in.
     pub fn limit(&self, now: Now, limit_ms: u64) {
         let due = (now.mono_ns / 1_000_000).saturating_add(limit_ms);
-        self.due_ms.store(due, Release);
+        self.due_ms
+            .store(due.min(self.end_ms.load(Relaxed)), Release);
+    }
+
+    /// Sets an end of the phase it is in that no limit goes beyond, however bytes move.
+    pub fn end_by(&self, now: Now, limit_ms: u64) {
+        let end = (now.mono_ns / 1_000_000).saturating_add(limit_ms);
+        self.end_ms.fetch_min(end, Relaxed);
+        self.due_ms.fetch_min(end, AcqRel);
     }
 
     /// From the next byte on, the exchange lasts as long as no `idle_ms` milliseconds pass without
@@ -340,9 +352,8 @@ impl Connection {
             self.bound_by_idle(HALF_OPEN_MS);
             self.moved(now);
         }
-        // Of a stream nobody knows whether it is the client that is waited for, and where pauses are
-        // part of the exchange their own bound holds.
-        let rated = !self.is_stream() && !self.is_bound_by_idle();
+        // Where pauses are part of the exchange their own bound holds.
+        let rated = !self.is_bound_by_idle();
         let slow_body = self.is_owing() && self.owes_too_much(now_ms) && rated;
         let slow_reader = self.is_blocked() && self.takes_nothing(now_ms);
         self.swept_ms.store(now_ms, Relaxed);
@@ -460,6 +471,22 @@ mod tests {
         assert!(!conn.expired());
         conn.sweep(Now::at_ms(2300 + HALF_OPEN_MS));
         assert!(conn.expired());
+    }
+
+    #[test]
+    fn an_end_holds_however_bytes_move() {
+        let conn = connection();
+        conn.arm(Phase::Busy, Now::at_ms(0), 60_000);
+        conn.end_by(Now::at_ms(100), 900);
+        conn.bound_by_idle(5000);
+        conn.moved(Now::at_ms(800));
+        conn.sweep(Now::at_ms(999));
+        assert!(!conn.expired());
+        conn.sweep(Now::at_ms(1000));
+        assert!(conn.expired());
+        conn.arm(Phase::Busy, Now::at_ms(1000), 5000);
+        conn.sweep(Now::at_ms(5999));
+        assert!(!conn.expired(), "it ends with its phase");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! decided, and how long each step took.
 
 pub mod admission;
+pub mod call;
 pub mod connection;
 pub mod listener;
 pub mod refusal;
@@ -12,6 +13,7 @@ use crate::identity::principal::Principal;
 use crate::limit::Decision;
 use crate::observe::metrics::{RouteMetrics, UpstreamMetrics};
 use crate::observe::trace::TraceContext;
+use call::Call;
 use connection::Connection;
 use http::Method;
 use refusal::Refusal;
@@ -41,6 +43,8 @@ pub struct Exchange {
     pub trace: TraceContext,
     /// The method.
     pub method: Method,
+    /// Set on a gRPC call.
+    pub call: Option<Call>,
     /// The normalised host, without port.
     pub host: String,
     /// The normalised path, without query.
@@ -143,6 +147,7 @@ impl Exchange {
             request_id,
             trace,
             method: Method::GET,
+            call: None,
             host: String::new(),
             path: String::new(),
             route: None,

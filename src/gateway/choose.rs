@@ -1,7 +1,7 @@
 //! The third step: which upstream, whether its circuit is closed, and which of its targets.
 
 use super::tunnel::Handshake;
-use super::{Ctx, Shared, receive};
+use super::{Ctx, Shared, grpc, receive};
 use crate::base::clock::Now;
 use crate::breaker::Permit;
 use crate::breaker::{State, Transition};
@@ -72,7 +72,7 @@ impl Flight {
 /// Chooses the upstream of a request that may pass, and asks its breaker.
 ///
 /// # Errors
-/// The tenant is missing or unknown, or the circuit is open.
+/// The tenant is missing or unknown, the client's deadline has passed, or the circuit is open.
 pub fn upstream(
     shared: &Shared,
     route: &Route,
@@ -89,6 +89,11 @@ pub fn upstream(
     });
     let total = u64::try_from(pool.spec.timeouts.total.as_millis()).unwrap_or(u64::MAX);
     let total_ms = route.timeout_ms.unwrap_or(total);
+    let deadline_ms = grpc::deadline_ms(exchange)?;
+    if let Some(ms) = deadline_ms {
+        exchange.conn.end_by(exchange.admitted, ms);
+    }
+    let total_ms = deadline_ms.map_or(total_ms, |ms| ms.min(total_ms));
     let pause_ms = match handshake {
         Some(_) => route.websocket_ms,
         None => route.streaming_ms,

@@ -5,6 +5,7 @@ pub mod choose;
 pub mod expect;
 pub mod fail;
 pub mod front;
+pub mod grpc;
 pub mod http2;
 pub mod probe;
 pub mod receive;
@@ -25,6 +26,7 @@ use crate::upstream::peer;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::HeaderMap;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
@@ -122,6 +124,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Ctx,
     ) -> Result<()> {
         send::prepare(request, ctx)?;
+        send::tell_call(&self.shared, request, ctx)?;
         expect::meet(session, request).await
     }
 
@@ -142,6 +145,16 @@ impl ProxyHttp for Gateway {
         ctx: &mut Ctx,
     ) -> Result<()> {
         reply::received(&self.shared, response, ctx)
+    }
+
+    fn upstream_response_trailer_filter(
+        &self,
+        _session: &mut Session,
+        trailers: &mut HeaderMap,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        reply::concluded(&self.shared, trailers, ctx);
+        Ok(())
     }
 
     async fn response_filter(

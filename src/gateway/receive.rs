@@ -1,7 +1,7 @@
 //! The first step: who is the client, what exactly is asked for. Works on header types alone, so
 //! that it can run before a proxy session exists.
 
-use super::http2;
+use super::{grpc, http2};
 use crate::base::net::canonical;
 use crate::exchange::Exchange;
 use crate::exchange::refusal::Refusal;
@@ -28,13 +28,15 @@ pub const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for")
 /// Fills the exchange from the header and takes out of the header what no client may send.
 ///
 /// # Errors
-/// The target or the host can be read in more than one way.
+/// The target or the host can be read in more than one way, or a gRPC call's deadline not at all.
 pub fn receive(
     header: &mut RequestHeader,
     exchange: &mut Exchange,
     snapshot: &Snapshot,
 ) -> Result<(), Refusal> {
     exchange.method = header.method.clone();
+    let (call, deadline) = grpc::call(header.version, &header.headers);
+    exchange.call = call;
     if exchange.conn.is_stream() {
         http2::judge(header, &exchange.conn)?;
     }
@@ -61,7 +63,7 @@ pub fn receive(
     };
     exchange.path = path.into_owned();
     drop_reserved(header, snapshot);
-    Ok(())
+    deadline
 }
 
 /// The request id and the trace: the caller's if they are well-formed, else new ones.

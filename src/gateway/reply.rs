@@ -1,13 +1,14 @@
 //! The sixth step: the upstream's answer on its way back.
 
 use super::receive::REQUEST_ID;
-use super::{Ctx, Shared, choose, fail, tunnel};
+use super::{Ctx, Shared, choose, fail, grpc, tunnel};
 use crate::breaker::Permit;
+use crate::exchange::call::Call;
 use bytes::Bytes;
-use http::HeaderName;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, PROXY_AUTHENTICATE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
+use http::{HeaderMap, HeaderName};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
@@ -49,15 +50,59 @@ pub fn received(shared: &Shared, response: &mut ResponseHeader, ctx: &mut Ctx) -
             exchange.conn.moved(now);
         }
     }
-    let failed = FAILURES.contains(&status);
+    let call = ctx.exchange.as_mut().and_then(|e| e.call.as_mut());
+    let said = call.map(|call| conclusion(call, &response.headers));
+    let failed = FAILURES.contains(&status) || said == Some(Conclusion::Failed);
     // A probe is judged by the header, since a long answer must not keep its place, and so is what may
-    // last for hours; any other request at its end, so that one that breaks off later counts once,
-    // as a failure.
-    let early = flight.pause_ms.is_some() || flight.permit.as_ref().is_some_and(Permit::is_probe);
-    if failed || early {
+    // last for hours; a gRPC call's header says nothing yet, unless both hold. Any other request is
+    // judged at its end, so that one that breaks off later counts once, as a failure.
+    let says_all = status != 200 || said != Some(Conclusion::None);
+    let long = flight.pause_ms.is_some();
+    let probe = flight.permit.as_ref().is_some_and(Permit::is_probe);
+    if failed || (says_all && (long || probe)) || (long && probe) {
         choose::settle(flight, failed, now);
     }
     Ok(())
+}
+
+/// What a gRPC status says of the service.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Conclusion {
+    /// Nothing: there is no status yet.
+    None,
+    /// It is well.
+    Well,
+    /// It is in trouble.
+    Failed,
+}
+
+/// Notes the status of a call, if these fields have it.
+fn conclusion(call: &mut Call, fields: &HeaderMap) -> Conclusion {
+    match grpc::told(fields) {
+        None => Conclusion::None,
+        Some(status) => {
+            call.status = Some(status);
+            if grpc::is_failure(call, status) {
+                Conclusion::Failed
+            } else {
+                Conclusion::Well
+            }
+        }
+    }
+}
+
+/// The hook: the trailers of an answer have come. Those of a gRPC call say whether the service is
+/// well; a success is told at the end, like any.
+pub fn concluded(shared: &Shared, trailers: &HeaderMap, ctx: &mut Ctx) {
+    let call = ctx.exchange.as_mut().and_then(|e| e.call.as_mut());
+    let failed = call.map(|call| conclusion(call, trailers)) == Some(Conclusion::Failed);
+    let Some(flight) = ctx.flight.as_mut().filter(|_| failed) else {
+        return;
+    };
+    let permit = flight.permit.take();
+    if let Some(transition) = permit.and_then(|p| p.failure(shared.clock.now())) {
+        choose::tell(&flight.pool, transition);
+    }
 }
 
 /// The hook: completes the header of an answer.

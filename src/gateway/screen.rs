@@ -46,10 +46,6 @@ pub async fn enter(shared: &Shared, session: &mut Session, ctx: &mut Ctx) -> Res
     };
     let terms = &conn.listener.terms;
     session.set_read_timeout(Some(Duration::from_millis(terms.idle_ms)));
-    if conn.is_stream() {
-        session.set_write_timeout(Some(Duration::from_millis(terms.write_ms)));
-        conn.set_owing(!session.as_mut().is_body_done());
-    }
     let snapshot = shared.snapshot.load_full();
     let (id, trace) = receive::identify(&session.req_header().headers);
     let mut exchange = Exchange::new(conn, now, id, trace);

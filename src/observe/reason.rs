@@ -101,6 +101,8 @@ reasons! {
     Misdirected = "misdirected",
     /// Nothing moved through a tunnel for too long.
     IdleTimeout = "idle_timeout",
+    /// The client's own deadline passed (gRPC's `grpc-timeout`).
+    DeadlineExceeded = "deadline_exceeded",
     /// The client left before its answer was whole.
     ClientClosed = "client_closed",
     /// The gateway is at a bound of its own.
