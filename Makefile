@@ -52,10 +52,11 @@ story: packages
 summary: tests
 	@grep -E '^ +(Running|Doc-tests) |^test result: ' target/test.log
 
-## Many more cases of every property.
+## Many more cases of every property; WebSockets in the numbers of a release.
 test-long: packages
 	bench/edge/run slow giant
 	PROPTEST_CASES=20000 cargo test --locked --test prop
+	TOLLGATE_LONG=1 cargo test --locked --test e2e tunnel::
 
 ## Instructions and allocations, then load; results land in bench/results/.
 bench: packages

@@ -100,27 +100,15 @@ impl Server {
             metrics: &metrics,
         };
         let (snapshot, tls) = prepare(conf, &tools).map_err(StartFault::Config)?;
-        for warning in &tls.warnings {
-            log::warn!("{warning}");
-        }
         let (access_log, log) = open_log(&conf.log, &clock)?;
-        metrics.watch_access_log(&access_log);
-        metrics.config_loaded(now.unix_s());
-        let shared = Arc::new(Shared {
-            snapshot: ArcSwap::from_pointee(snapshot),
-            clock,
-            metrics,
-            access_log,
-            ready: AtomicBool::new(false),
-        });
+        let shared = share(snapshot, clock, metrics, access_log);
         // Bound before anything is started: a port that is taken must leave nothing behind.
         let sockets = listeners::bind(conf, &tls, &shared.metrics)?;
         let admin_socket = conf.admin.as_ref().map(listeners::bind_admin);
         let admin_socket = admin_socket.transpose()?;
         let (stop, stopping) = watch::channel(false);
         let background = background(&shared.snapshot.load_full(), &shared, &stopping)?;
-        let tls: Vec<_> = tls.by_listener.into_iter().map(|(_, tls)| tls).collect();
-        background.spawn(tls::watch(tls.clone()));
+        let tls = attend(&background, tls);
         let refuse = refuser(&shared);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let count = workers.as_ref().map_or(cores, |w| w.value as usize);
@@ -244,6 +232,16 @@ impl Drop for Server {
     }
 }
 
+/// Begins to look after certificates: says what is to be known of them, and watches their files.
+fn attend(background: &Runtime, loaded: tls::Loaded) -> Vec<Arc<Tls>> {
+    for warning in &loaded.warnings {
+        log::warn!("{warning}");
+    }
+    let all: Vec<_> = loaded.by_listener.into_iter().map(|(_, tls)| tls).collect();
+    background.spawn(tls::watch(all.clone()));
+    all
+}
+
 /// Makes of a config what can serve, up to binding.
 ///
 /// # Errors
@@ -259,6 +257,24 @@ pub fn prepare(conf: &FileConf, tools: &Tools<'_>) -> Result<(Snapshot, tls::Loa
             Err(Faults::sorted(faults))
         }
     }
+}
+
+/// What all workers share, not yet ready.
+fn share(
+    snapshot: Snapshot,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    access_log: AccessLog,
+) -> Arc<Shared> {
+    metrics.watch_access_log(&access_log);
+    metrics.config_loaded(clock.now().unix_s());
+    Arc::new(Shared {
+        snapshot: ArcSwap::from_pointee(snapshot),
+        clock,
+        metrics,
+        access_log,
+        ready: AtomicBool::new(false),
+    })
 }
 
 fn start_workers(shared: &Arc<Shared>, count: usize, refuse: &Refuse) -> io::Result<Edge> {

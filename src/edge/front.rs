@@ -224,6 +224,19 @@ impl Front {
         Poll::Ready(Ok(()))
     }
 
+    /// Fills `buf` with what the client of a tunnel says. Pingora ends both directions with the
+    /// client's: that end is told only once the service has nothing more to say either.
+    fn poll_tunnel(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.gone {
+            ready!(self.poll_raw(cx, buf))?;
+            if !self.gone {
+                return Poll::Ready(Ok(()));
+            }
+            self.conn.half_close();
+        }
+        expire(&self.conn, cx).map(|_| Ok(()))
+    }
+
     /// Fills `buf` from `rest` or from the connection, but not beyond the end of the body.
     fn poll_body(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         // Also where bytes are always at hand: an upload has no longer than the request.
@@ -306,8 +319,15 @@ impl AsyncRead for Front {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let me = &mut *self;
-        if me.http2 || me.conn.is_tunnel() {
+        if me.conn.is_tunnel() {
+            return me.poll_tunnel(cx, buf);
+        }
+        if me.http2 {
             return me.poll_raw(cx, buf);
+        }
+        // Whoever reads has nothing more to write for now: of a stream, what was gathered goes out.
+        if !me.written.is_empty() && me.conn.is_bound_by_idle() {
+            let _ = me.poll_empty(cx)?;
         }
         if !me.body.done() {
             return me.poll_body(cx, buf);

@@ -7,6 +7,7 @@
 use super::connection::Door;
 use super::front::Front;
 use super::open::carrier;
+use super::stream::StreamSession;
 use super::sweep;
 use crate::exchange::connection::{Connection, Phase};
 use crate::observe::reason::Reason;
@@ -213,8 +214,9 @@ where
             clock: self.door.clock.clone(),
         };
         let door = self.door.clone();
+        let session = StreamSession::new(session, guard.stream.clone());
         tokio::spawn(async move {
-            let session = ServerSession::new_http2(session);
+            let session = ServerSession::new_custom(Box::new(session));
             door.app.process_new_http(session, &door.running).await;
             drop(guard);
         });

@@ -12,6 +12,7 @@ pub mod head;
 pub mod http2;
 pub mod open;
 pub mod proxy_protocol;
+pub mod stream;
 pub mod sweep;
 pub mod tls;
 pub mod transport;

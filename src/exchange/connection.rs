@@ -8,7 +8,7 @@ use crate::observe::metrics::InFlight;
 use std::net::SocketAddr;
 use std::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU32, AtomicU64,
-    Ordering::{Acquire, Relaxed, Release},
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
@@ -47,6 +47,9 @@ impl Phase {
 /// A client that owes bytes for so long, in milliseconds, has stalled.
 const STALL_MS: u64 = 500;
 
+/// How long, in milliseconds, a tunnel whose client has said all it had to say may be silent.
+const HALF_OPEN_MS: u64 = 2000;
+
 /// Milliseconds that a body may let us wait in all before its rate counts.
 pub const GRACE_MS: u64 = 5000;
 
@@ -70,6 +73,8 @@ pub struct Connection {
     /// Its place in the worker's list.
     pub slot: AtomicU32,
     due_ms: AtomicU64,
+    /// What no later limit of the phase may go beyond.
+    end_ms: AtomicU64,
     /// Set on an exchange that may last as long as bytes move: milliseconds that none may.
     idle_ms: AtomicU64,
     /// The client owes bytes of its body: they are asked for and have not come.
@@ -94,6 +99,8 @@ pub struct Connection {
     resets: AtomicU32,
     /// Bytes go both ways as they come: the protocol was switched.
     tunnel: AtomicBool,
+    /// Of a tunnel: its client has ended its direction since the last sweep.
+    half_closed: AtomicBool,
     waker: Mutex<Option<Waker>>,
     /// Counts it as open, and holds its place; a stream has neither.
     _open: Option<(InFlight, Pass)>,
@@ -128,6 +135,7 @@ impl Connection {
             tls,
             slot: AtomicU32::new(0),
             due_ms: AtomicU64::new(u64::MAX),
+            end_ms: AtomicU64::new(u64::MAX),
             idle_ms: AtomicU64::new(0),
             owing: AtomicBool::new(false),
             owing_since_ms: AtomicU64::new(0),
@@ -142,6 +150,7 @@ impl Connection {
             was_reset: AtomicBool::new(false),
             resets: AtomicU32::new(0),
             tunnel: AtomicBool::new(false),
+            half_closed: AtomicBool::new(false),
             waker: Mutex::new(None),
             _open: open,
         }
@@ -182,6 +191,7 @@ impl Connection {
     pub fn arm(&self, phase: Phase, now: Now, limit_ms: u64) {
         self.fired.store(NOT_FIRED, Relaxed);
         self.idle_ms.store(0, Relaxed);
+        self.end_ms.store(u64::MAX, Relaxed);
         self.set_owing(false);
         self.owed_ms.store(0, Relaxed);
         self.swept_ms.store(0, Relaxed);
@@ -220,11 +230,19 @@ impl Connection {
     /// Sets the time limit of the phase it is in.
     pub fn limit(&self, now: Now, limit_ms: u64) {
         let due = (now.mono_ns / 1_000_000).saturating_add(limit_ms);
-        self.due_ms.store(due, Release);
+        self.due_ms
+            .store(due.min(self.end_ms.load(Relaxed)), Release);
+    }
+
+    /// Sets an end of the phase it is in that no limit goes beyond, however bytes move.
+    pub fn end_by(&self, now: Now, limit_ms: u64) {
+        let end = (now.mono_ns / 1_000_000).saturating_add(limit_ms);
+        self.end_ms.fetch_min(end, Relaxed);
+        self.due_ms.fetch_min(end, AcqRel);
     }
 
     /// From the next byte on, the exchange lasts as long as no `idle_ms` milliseconds pass without
-    /// one in either direction.
+    /// one in either direction; 0: the limit of the phase stands again.
     pub fn bound_by_idle(&self, idle_ms: u64) {
         self.idle_ms.store(idle_ms, Relaxed);
     }
@@ -250,6 +268,12 @@ impl Connection {
     /// Whether the protocol is switched.
     pub fn is_tunnel(&self) -> bool {
         self.tunnel.load(Acquire)
+    }
+
+    /// Notes that the client of a tunnel has ended its direction. The other one goes on as long as it
+    /// is not silent: a client may still read what it is owed.
+    pub fn half_close(&self) {
+        self.half_closed.store(true, Relaxed);
     }
 
     /// Notes whether bytes of the body are being waited for.
@@ -324,8 +348,13 @@ impl Connection {
             return;
         }
         let now_ms = (now.mono_ns / 1_000_000).max(1);
-        // Of a stream nobody knows whether it is the client that is waited for.
-        let slow_body = self.is_owing() && self.owes_too_much(now_ms) && !self.is_stream();
+        if self.half_closed.swap(false, Relaxed) {
+            self.bound_by_idle(HALF_OPEN_MS);
+            self.moved(now);
+        }
+        // Where pauses are part of the exchange their own bound holds.
+        let rated = !self.is_bound_by_idle();
+        let slow_body = self.is_owing() && self.owes_too_much(now_ms) && rated;
         let slow_reader = self.is_blocked() && self.takes_nothing(now_ms);
         self.swept_ms.store(now_ms, Relaxed);
         let due = now_ms >= self.due_ms.load(Acquire);
@@ -396,6 +425,68 @@ mod tests {
         assert!(conn.expired());
         conn.arm(Phase::Idle, Now::at_ms(1600), 500);
         assert!(!conn.told_to_go(), "a new phase begins with a new limit");
+    }
+
+    #[test]
+    fn where_pauses_are_bounded_only_a_pause_fires() {
+        let conn = connection();
+        conn.arm(Phase::Busy, Now::at_ms(0), 500);
+        conn.moved(Now::at_ms(400));
+        assert!(!conn.is_bound_by_idle());
+        conn.bound_by_idle(300);
+        for ms in [400, 600, 800] {
+            conn.moved(Now::at_ms(ms));
+            conn.sweep(Now::at_ms(ms + 299));
+            assert!(!conn.expired(), "{ms}");
+        }
+        conn.sweep(Now::at_ms(1100));
+        assert!(conn.expired());
+        conn.arm(Phase::Busy, Now::at_ms(2000), 500);
+        conn.moved(Now::at_ms(2400));
+        conn.sweep(Now::at_ms(2500));
+        assert!(conn.expired(), "the bound does not outlast its request");
+    }
+
+    #[test]
+    fn an_upload_that_may_pause_has_no_rate() {
+        let conn = connection();
+        conn.arm(Phase::Busy, Now::at_ms(0), 500);
+        conn.bound_by_idle(60_000);
+        conn.moved(Now::at_ms(0));
+        conn.set_owing(true);
+        (0..55).for_each(|s| conn.sweep(Now::at_ms(s * 1000)));
+        assert!(!conn.told_to_go());
+    }
+
+    #[test]
+    fn a_tunnel_left_by_its_client_ends_once_the_service_is_silent() {
+        let conn = connection();
+        conn.arm(Phase::Busy, Now::at_ms(0), 500);
+        conn.open_tunnel();
+        conn.bound_by_idle(300_000);
+        conn.half_close();
+        conn.sweep(Now::at_ms(400));
+        conn.moved(Now::at_ms(2300));
+        conn.sweep(Now::at_ms(2300 + HALF_OPEN_MS - 1));
+        assert!(!conn.expired());
+        conn.sweep(Now::at_ms(2300 + HALF_OPEN_MS));
+        assert!(conn.expired());
+    }
+
+    #[test]
+    fn an_end_holds_however_bytes_move() {
+        let conn = connection();
+        conn.arm(Phase::Busy, Now::at_ms(0), 60_000);
+        conn.end_by(Now::at_ms(100), 900);
+        conn.bound_by_idle(5000);
+        conn.moved(Now::at_ms(800));
+        conn.sweep(Now::at_ms(999));
+        assert!(!conn.expired());
+        conn.sweep(Now::at_ms(1000));
+        assert!(conn.expired());
+        conn.arm(Phase::Busy, Now::at_ms(1000), 5000);
+        conn.sweep(Now::at_ms(5999));
+        assert!(!conn.expired(), "it ends with its phase");
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub mod choose;
 pub mod expect;
 pub mod fail;
 pub mod front;
+pub mod grpc;
 pub mod http2;
 pub mod probe;
 pub mod receive;
@@ -13,6 +14,7 @@ pub mod reply;
 pub mod retry;
 pub mod screen;
 pub mod send;
+pub mod tunnel;
 
 use crate::base::clock::Clock;
 use crate::exchange::Exchange;
@@ -24,6 +26,7 @@ use crate::upstream::peer;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::HeaderMap;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
@@ -110,6 +113,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Ctx,
     ) -> Result<()> {
         record::connected(&self.shared, ctx);
+        tunnel::connected(ctx);
         peer::judge(peer, digest)
     }
 
@@ -120,6 +124,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Ctx,
     ) -> Result<()> {
         send::prepare(request, ctx)?;
+        send::tell_call(&self.shared, request, ctx)?;
         expect::meet(session, request).await
     }
 
@@ -130,7 +135,7 @@ impl ProxyHttp for Gateway {
         end: bool,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        send::body(body.as_ref(), end, ctx)
+        send::body(&self.shared, body.as_ref(), end, ctx)
     }
 
     async fn upstream_response_filter(
@@ -140,6 +145,16 @@ impl ProxyHttp for Gateway {
         ctx: &mut Ctx,
     ) -> Result<()> {
         reply::received(&self.shared, response, ctx)
+    }
+
+    fn upstream_response_trailer_filter(
+        &self,
+        _session: &mut Session,
+        trailers: &mut HeaderMap,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        reply::concluded(&self.shared, trailers, ctx);
+        Ok(())
     }
 
     async fn response_filter(
@@ -158,7 +173,7 @@ impl ProxyHttp for Gateway {
         _end: bool,
         ctx: &mut Ctx,
     ) -> Result<Option<Duration>> {
-        reply::count(body.as_ref(), ctx).map(|()| None)
+        reply::count(&self.shared, body.as_ref(), ctx).map(|()| None)
     }
 
     fn fail_to_connect(

@@ -1,7 +1,7 @@
 //! The first step: who is the client, what exactly is asked for. Works on header types alone, so
 //! that it can run before a proxy session exists.
 
-use super::http2;
+use super::{grpc, http2};
 use crate::base::net::canonical;
 use crate::exchange::Exchange;
 use crate::exchange::refusal::Refusal;
@@ -9,7 +9,7 @@ use crate::observe::reason::Reason;
 use crate::observe::trace::{self, TraceContext};
 use crate::route::{host, path};
 use crate::snapshot::Snapshot;
-use http::header::{HOST, UPGRADE};
+use http::header::HOST;
 use http::{HeaderMap, HeaderName};
 use pingora::http::RequestHeader;
 use std::net::{IpAddr, SocketAddr};
@@ -28,13 +28,15 @@ pub const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for")
 /// Fills the exchange from the header and takes out of the header what no client may send.
 ///
 /// # Errors
-/// The target or the host can be read in more than one way.
+/// The target or the host can be read in more than one way, or a gRPC call's deadline not at all.
 pub fn receive(
     header: &mut RequestHeader,
     exchange: &mut Exchange,
     snapshot: &Snapshot,
 ) -> Result<(), Refusal> {
     exchange.method = header.method.clone();
+    let (call, deadline) = grpc::call(header.version, &header.headers);
+    exchange.call = call;
     if exchange.conn.is_stream() {
         http2::judge(header, &exchange.conn)?;
     }
@@ -61,7 +63,7 @@ pub fn receive(
     };
     exchange.path = path.into_owned();
     drop_reserved(header, snapshot);
-    Ok(())
+    deadline
 }
 
 /// The request id and the trace: the caller's if they are well-formed, else new ones.
@@ -120,8 +122,8 @@ fn address(text: &str) -> Option<IpAddr> {
     plain.or_else(|| text.parse().ok().map(|a: SocketAddr| a.ip()))
 }
 
-/// Names that no client may send: a proof that only TLS can give, and upgrades, which no route offers.
-const OURS: [HeaderName; 3] = [CLIENT_CERT, CLIENT_CERT_CHAIN, UPGRADE];
+/// Names that no client may send: a proof that only TLS can give.
+const OURS: [HeaderName; 2] = [CLIENT_CERT, CLIENT_CERT_CHAIN];
 
 /// Drops every name that is ours in any spelling.
 fn drop_reserved(header: &mut RequestHeader, snapshot: &Snapshot) {

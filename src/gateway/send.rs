@@ -1,20 +1,21 @@
 //! The fourth step: the header as the upstream gets it. What a client could erase by naming it in
 //! `Connection` is set here, after hop-by-hop fields are gone.
 
-use super::Ctx;
 use super::receive::{CLIENT_CERT, CLIENT_CERT_CHAIN, FORWARDED_FOR, REQUEST_ID, TRACEPARENT};
+use super::{Ctx, Shared, grpc};
 use crate::exchange::Exchange;
 use crate::exchange::refusal::Refusal;
 use crate::identity::principal::Principal;
 use crate::observe::reason::Reason;
 use crate::snapshot::{IdentityHeaders, ListForm, Route, Snapshot};
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, FORWARDED, HOST};
+use http::header::{AUTHORIZATION, FORWARDED, HOST, TE};
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Uri};
 use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType, Result};
 use std::fmt::Write as _;
+use std::time::Duration;
 
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -52,6 +53,7 @@ pub fn prepare(request: &mut RequestHeader, ctx: &Ctx) -> Result<()> {
 /// The path that was matched, and no other, without the route's prefix where it is cut off; the
 /// query byte for byte.
 fn retarget(request: &mut RequestHeader, exchange: &Exchange, route: &Route) -> Result<()> {
+    keep_host(request)?;
     let path = if route.strip {
         route.pattern.strip(&exchange.path)
     } else {
@@ -74,6 +76,15 @@ fn retarget(request: &mut RequestHeader, exchange: &Exchange, route: &Route) -> 
     })?;
     request.set_uri(Uri::from(target));
     Ok(())
+}
+
+/// A client of HTTP/2 names the host in `:authority` (RFC 9113 §8.3.1), which a new target would lose.
+fn keep_host(request: &mut RequestHeader) -> Result<()> {
+    let named = request.uri.authority().map(|a| a.as_str().to_owned());
+    match named.filter(|_| !request.headers.contains_key(HOST)) {
+        Some(host) => request.insert_header(HOST, value(host)?),
+        None => Ok(()),
+    }
 }
 
 fn strip_credentials(request: &mut RequestHeader, route: &Route, snapshot: &Snapshot) {
@@ -259,24 +270,50 @@ fn value(text: String) -> Result<HeaderValue> {
         .map_err(|e| Error::because(ErrorType::InternalError, "a header value", e))
 }
 
+/// What a gRPC call has besides: that trailers reach the client, and how long it still has, so that a
+/// service does not work on for nobody.
+///
+/// # Errors
+/// None that can happen: a duration fits a header.
+pub fn tell_call(shared: &Shared, request: &mut RequestHeader, ctx: &Ctx) -> Result<()> {
+    let (Some(exchange), Some(flight)) = (&ctx.exchange, &ctx.flight) else {
+        return Ok(());
+    };
+    if exchange.call.is_none() {
+        return Ok(());
+    }
+    request.insert_header(TE, HeaderValue::from_static("trailers"))?;
+    let total = Duration::from_millis(flight.total_ms);
+    match grpc::timeout(exchange, shared.clock.now(), total) {
+        Some((name, text)) => request.insert_header(name, value(text)?),
+        None => Ok(()),
+    }
+}
+
 /// The hook: counts the body as it comes.
 ///
 /// # Errors
 /// The body is larger than the route takes.
-pub fn body(body: Option<&Bytes>, end: bool, ctx: &mut Ctx) -> Result<()> {
-    let exchange = ctx.exchange.as_mut();
-    if let Some(exchange) = exchange.filter(|e| e.conn.is_stream()) {
-        // Nobody sees the stream being read: what is not at its end is being waited for.
-        exchange.conn.set_owing(!end);
-        if exchange.conn.expired() {
-            let error = Error::explain(ErrorType::ReadTimedout, "the request's time is over");
-            return Err(error.into_down());
+pub fn body(shared: &Shared, body: Option<&Bytes>, end: bool, ctx: &mut Ctx) -> Result<()> {
+    ctx.bytes_in += body.map_or(0, |bytes| bytes.len() as u64);
+    let (Some(exchange), Some(flight)) = (&mut ctx.exchange, &ctx.flight) else {
+        return Ok(());
+    };
+    let conn = &exchange.conn;
+    if conn.is_bound_by_idle() {
+        let now = shared.clock.now();
+        if end && !flight.answered {
+            // The request is complete: from here on the service is waited for.
+            conn.bound_by_idle(0);
+            conn.limit(now, flight.total_ms);
+        } else {
+            conn.moved(now);
         }
     }
-    let Some(bytes) = body else { return Ok(()) };
-    ctx.bytes_in += bytes.len() as u64;
-    let exchange = ctx.exchange.as_mut();
-    let (Some(exchange), Some(snapshot)) = (exchange, &ctx.snapshot) else {
+    if let (true, Some(gate)) = (end, &flight.gate) {
+        gate.ending();
+    }
+    let Some(snapshot) = ctx.snapshot.as_ref().filter(|_| !conn.is_tunnel()) else {
         return Ok(());
     };
     let route = exchange.route.as_ref().map(|r| &snapshot.routes[r.index]);

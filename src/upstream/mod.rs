@@ -3,6 +3,7 @@
 pub mod balance;
 pub mod discovery;
 pub mod health;
+pub mod hold;
 pub mod peer;
 pub mod pool;
 pub mod split;

@@ -170,9 +170,15 @@ impl Chosen {
         }
     }
 
-    /// How to reach it, with what is left of the request's time.
-    pub fn peer(&self, timeouts: &Timeouts, left: Duration) -> Box<HttpPeer> {
-        Box::new(peer::within(&self.endpoint.peer, timeouts, left))
+    /// How to reach it, with what is left of the request's time; `pause`: how long nothing may move,
+    /// where that is what bounds it.
+    pub fn peer(
+        &self,
+        timeouts: &Timeouts,
+        left: Duration,
+        pause: Option<Duration>,
+    ) -> Box<HttpPeer> {
+        Box::new(peer::within(&self.endpoint.peer, timeouts, left, pause))
     }
 }
 

@@ -8,8 +8,10 @@ pub mod gateway;
 pub mod mint;
 pub mod origin;
 pub mod pki;
+pub mod rpc;
 pub mod stderr;
 pub mod tls;
+pub mod websocket;
 
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
