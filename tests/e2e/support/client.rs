@@ -403,15 +403,33 @@ impl Client {
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
-    /// The socket, and what was read of it beyond the last answer.
-    pub fn into_parts(self) -> (TcpStream, Vec<u8>) {
-        (self.stream, self.rest)
-    }
-
     /// Resets the connection.
     pub fn reset(self) {
         let socket = socket2::SockRef::from(&self.stream);
         let _ = socket.set_linger(Some(std::time::Duration::ZERO));
+    }
+}
+
+/// What comes behind an answer.
+impl Read for Client {
+    fn read(&mut self, part: &mut [u8]) -> io::Result<usize> {
+        if self.rest.is_empty() {
+            return self.read_some(part);
+        }
+        let n = part.len().min(self.rest.len());
+        part[..n].copy_from_slice(&self.rest[..n]);
+        self.rest.drain(..n);
+        Ok(n)
+    }
+}
+
+impl Write for Client {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Client::write(self, bytes).map(|()| bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
