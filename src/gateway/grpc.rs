@@ -155,6 +155,7 @@ pub fn status(reason: Reason) -> Status {
         Reason::BadRequest
         | Reason::AmbiguousPath
         | Reason::TenantMissing
+        | Reason::ExpectationFailed
         | Reason::WebSocketVersion => Status::INVALID_ARGUMENT,
         Reason::CredentialsMalformed
         | Reason::CredentialsMissing
@@ -171,6 +172,7 @@ pub fn status(reason: Reason) -> Status {
         Reason::RouteNotFound
         | Reason::MethodNotAllowed
         | Reason::MethodUnsupported
+        | Reason::CodingUnsupported
         | Reason::VersionUnsupported => Status::UNIMPLEMENTED,
         Reason::BodyTooLarge
         | Reason::UriTooLong
@@ -190,6 +192,7 @@ pub fn status(reason: Reason) -> Status {
         | Reason::UpstreamTlsFailed
         | Reason::UpstreamReset
         | Reason::UpstreamInvalid
+        | Reason::ProxyLoop
         | Reason::CircuitOpen
         | Reason::NoHealthyTarget
         | Reason::Overloaded

@@ -298,6 +298,13 @@ impl Client {
         })
     }
 
+    /// Reads exactly these bytes.
+    #[track_caller]
+    pub fn expect_bytes(&mut self, want: &[u8]) {
+        let got = self.exactly(want.len(), &mut Answer::default());
+        assert_eq!(got.expect("so many bytes"), want);
+    }
+
     fn read_body(&mut self, mut answer: Answer) -> Result<Answer, Broken> {
         if answer.header("transfer-encoding") == Some("chunked") {
             loop {
