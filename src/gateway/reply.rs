@@ -99,10 +99,7 @@ pub fn concluded(shared: &Shared, trailers: &HeaderMap, ctx: &mut Ctx) {
     let Some(flight) = ctx.flight.as_mut().filter(|_| failed) else {
         return;
     };
-    let permit = flight.permit.take();
-    if let Some(transition) = permit.and_then(|p| p.failure(shared.clock.now())) {
-        choose::tell(&flight.pool, transition);
-    }
+    choose::settle(flight, true, shared.clock.now());
 }
 
 /// The hook: completes the header of an answer.
