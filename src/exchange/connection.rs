@@ -77,6 +77,8 @@ pub struct Connection {
     end_ms: AtomicU64,
     /// Set on an exchange that may last as long as bytes move: milliseconds that none may.
     idle_ms: AtomicU64,
+    /// Set on an exchange whose body may pause.
+    unrated: AtomicBool,
     /// The client owes bytes of its body: they are asked for and have not come.
     owing: AtomicBool,
     /// Since which sweep, in milliseconds; 0: not yet seen by one.
@@ -137,6 +139,7 @@ impl Connection {
             due_ms: AtomicU64::new(u64::MAX),
             end_ms: AtomicU64::new(u64::MAX),
             idle_ms: AtomicU64::new(0),
+            unrated: AtomicBool::new(false),
             owing: AtomicBool::new(false),
             owing_since_ms: AtomicU64::new(0),
             owed_ms: AtomicU64::new(0),
@@ -192,6 +195,7 @@ impl Connection {
         self.fired.store(NOT_FIRED, Relaxed);
         self.idle_ms.store(0, Relaxed);
         self.end_ms.store(u64::MAX, Relaxed);
+        self.unrated.store(false, Relaxed);
         self.set_owing(false);
         self.owed_ms.store(0, Relaxed);
         self.swept_ms.store(0, Relaxed);
@@ -276,6 +280,11 @@ impl Connection {
         self.half_closed.store(true, Relaxed);
     }
 
+    /// The body is one of messages that come when there is something to say: it has no least rate.
+    pub fn lift_rate(&self) {
+        self.unrated.store(true, Relaxed);
+    }
+
     /// Notes whether bytes of the body are being waited for.
     pub fn set_owing(&self, owing: bool) {
         self.owing.store(owing, Relaxed);
@@ -353,7 +362,7 @@ impl Connection {
             self.moved(now);
         }
         // Where pauses are part of the exchange their own bound holds.
-        let rated = !self.is_bound_by_idle();
+        let rated = !self.is_bound_by_idle() && !self.unrated.load(Relaxed);
         let slow_body = self.is_owing() && self.owes_too_much(now_ms) && rated;
         let slow_reader = self.is_blocked() && self.takes_nothing(now_ms);
         self.swept_ms.store(now_ms, Relaxed);

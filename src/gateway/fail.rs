@@ -16,7 +16,7 @@ use http::{HeaderName, HeaderValue, Method, Version};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::HttpTask;
 use pingora::proxy::{FailToProxy, Session};
-use pingora::{Error, Result};
+use pingora::{Error, ErrorSource, Result};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
@@ -347,18 +347,21 @@ pub async fn after(
             can_reuse_downstream: false,
         };
     };
-    let refusal = if let Some(refusal) = exchange.refusal.take() {
-        refusal
+    let (blamed, refusal) = if let Some(refusal) = exchange.refusal.take() {
+        (refusal.reason, refusal)
     } else {
-        let reason = blame::reason(error, &exchange.conn, complete);
-        let reason = grpc::or_deadline(reason, exchange, shared.clock.now());
+        let blamed = blame::reason(error, &exchange.conn, complete);
+        let by_service = *error.esource() == ErrorSource::Upstream;
+        let reason = grpc::reason(blamed, by_service, exchange, shared.clock.now());
         let mut refusal = Refusal::new(reason);
         refusal.service = exchange.upstream.as_ref().map(|u| u.name.clone());
-        refusal
+        (blamed, refusal)
     };
     let reason = refusal.reason;
     exchange.refusal = Some(refusal);
-    blame::settle(shared, ctx, reason);
+    if reason != Reason::DeadlineExceeded {
+        blame::settle(shared, ctx, blamed);
+    }
     let begun = begun(session).is_some();
     // The time limit that brought us here must not cut the answer off as well.
     if let Some(exchange) = &ctx.exchange {

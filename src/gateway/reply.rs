@@ -110,10 +110,7 @@ pub fn concluded(shared: &Shared, trailers: &HeaderMap, ctx: &mut Ctx) {
     let Some(flight) = ctx.flight.as_mut().filter(|_| failed) else {
         return;
     };
-    let permit = flight.permit.take();
-    if let Some(transition) = permit.and_then(|p| p.failure(shared.clock.now())) {
-        choose::tell(&flight.pool, transition);
-    }
+    choose::settle(flight, true, shared.clock.now());
 }
 
 /// Whether everybody reads the same length (RFC 9112 §6.3). What says both a length and a coding

@@ -260,7 +260,9 @@ pub fn tell_call(shared: &Shared, request: &mut RequestHeader, ctx: &Ctx) -> Res
         return Ok(());
     }
     request.insert_header(TE, HeaderValue::from_static("trailers"))?;
-    let total = Duration::from_millis(flight.total_ms);
+    // Where pauses are bounded, the whole is not.
+    let whole = flight.pause_ms.is_none();
+    let total = whole.then(|| Duration::from_millis(flight.total_ms));
     match grpc::timeout(exchange, shared.clock.now(), total) {
         Some((name, text)) => request.insert_header(name, value(text)?),
         None => Ok(()),

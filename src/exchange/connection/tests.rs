@@ -137,6 +137,10 @@ fn a_body_that_trickles_is_ended_and_one_that_waits_for_the_service_is_not() {
     );
     (60..64).for_each(|s| second(s * 1000, 1));
     assert!(conn.is_slow_body() && conn.expired());
+    conn.arm(Phase::Busy, Now::at_ms(70_000), u64::MAX);
+    conn.lift_rate();
+    (70..90).for_each(|s| second(s * 1000, 1));
+    assert!(!conn.expired(), "where there is no rate");
     conn.arm(Phase::Busy, Now::at_ms(100_000), u64::MAX);
     (100..200).for_each(|s| second(s * 1000, 240));
     assert!(!conn.expired(), "at the rate that is asked for");
