@@ -14,6 +14,7 @@ mod doors;
 mod drain;
 mod edge;
 mod exposure;
+mod h2;
 mod identity;
 mod keys;
 mod limits;

@@ -51,7 +51,7 @@ fn interrupted(d: &Door, by: &Frame) -> Verdict {
     c.dies(PROTOCOL)
 }
 
-const PARTS: &[Case] = &[
+pub const PARTS: &[Case] = &[
     case("9113 §6.10", "generic/3.10/1", "one CONTINUATION", |d| {
         served_in_parts(d, 1)
     }),
@@ -188,7 +188,7 @@ fn refuse(c: &mut Peer, block: Vec<u8>, more: bool) -> u32 {
     stream
 }
 
-const TABLES: &[Case] = &[
+pub const TABLES: &[Case] = &[
     case("9113 §4.3", "", "the block of a malformed request is decoded", |d| {
         remembered(d, |c, named| {
             let hop = block(&[("connection", "close"), BAD]);

@@ -59,7 +59,7 @@ fn literals(d: &Door, literal: Literal, form: usize) -> Verdict {
     }
 }
 
-const FORMS: &[Case] = &[
+pub const FORMS: &[Case] = &[
     case("7541 §6.1", "generic/5/1", "entries of the static table", |d| {
         let mut c = Peer::new(d)?;
         arrives(&mut c, d, &[], &[])?;
@@ -139,7 +139,7 @@ const FORMS: &[Case] = &[
     }),
 ];
 
-const FAULTS: &[Case] = &[
+pub const FAULTS: &[Case] = &[
     case("7541 §2.3.3", "hpack/2.3.3/1", "an index past the tables", |d| {
         unreadable(d, &[], &indexed(DYNAMIC))?;
         unreadable(d, &[], &indexed(70))?;
@@ -229,7 +229,7 @@ fn newest(c: &mut Peer, d: &Door, index: usize, name: &str) -> Verdict {
     }
 }
 
-const TABLES: &[Case] = &[
+pub const TABLES: &[Case] = &[
     case("7541 §2.3.2", "", "the table lasts as long as the connection", |d| {
         let mut c = Peer::new(d)?;
         arrives(&mut c, d, &[], &[entry("x-one", 5), entry("x-two", 5)].concat())?;
@@ -313,7 +313,7 @@ fn resized(d: &Door, frames: &[&[(u16, u32)]]) -> Verdict {
 
 const SIZE: u16 = setting::HEADER_TABLE_SIZE;
 
-const ANSWERS: &[Case] = &[
+pub const ANSWERS: &[Case] = &[
     case("9113 §4.3.1", "", "no table for answers", |d| {
         Peer::with(d, &[(SIZE, 0)])?.serves()?;
         resized(d, &[&[(SIZE, 0)]])

@@ -58,7 +58,7 @@ fn refused(d: &Door, line: (&str, &str), more: &[Field], statuses: &[u16]) -> Ve
     }
 }
 
-const NAMES: &[Case] = &[
+pub const NAMES: &[Case] = &[
     case("9113 §8.2.1", "http2/8.1.2/1", "a name with a capital letter", |d| {
         with(d, "X-TEST", "ok")?;
         with(d, "x-tesT", "ok")
@@ -133,7 +133,7 @@ const NAMES: &[Case] = &[
     }),
 ];
 
-const PSEUDO: &[Case] = &[
+pub const PSEUDO: &[Case] = &[
     case("9113 §8.3", "http2/8.1.2.1/1", "an unknown pseudo-header field", |d| {
         bad(d, |fields| fields.insert(0, field(":test", "ok")))?;
         bad(d, |fields| fields.insert(4, field(":", "ok")))?;
@@ -202,7 +202,7 @@ const PSEUDO: &[Case] = &[
     }),
 ];
 
-const AUTHORITY: &[Case] = &[
+pub const AUTHORITY: &[Case] = &[
     case("9113 §8.3.1", "", "an authority with user information", |d| {
         pseudo(d, ":authority", "user@api.example.com")?;
         pseudo(d, ":authority", "user:secret@api.example.com")?;
@@ -262,7 +262,7 @@ const AUTHORITY: &[Case] = &[
     }),
 ];
 
-const METHODS: &[Case] = &[
+pub const METHODS: &[Case] = &[
     case("9113 §8.5", "", "CONNECT", |d| {
         let connect = [(":method", "CONNECT"), (":authority", "api.example.com:443"), BAD];
         let mut c = Peer::new(d)?;
@@ -311,7 +311,7 @@ fn methods() {
 }
 
 /// §6.5.2, §10.5.1: the limits of the listener, told like any refusal.
-const LIMITS: &[Case] = &[
+pub const LIMITS: &[Case] = &[
     case("9113 §10.5.1", "", "a header that is too large", |d| {
         let large = field("x-large", &"l".repeat(1500));
         refused(d, ("GET", "/bad"), &[large], &[431])

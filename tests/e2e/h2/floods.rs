@@ -73,7 +73,7 @@ fn requests(d: &Door, behind: fn(u32) -> Vec<Frame>) -> Verdict {
     }
 }
 
-const RESETS: &[Case] = &[
+pub const RESETS: &[Case] = &[
     case("9113 §10.5", "", "CVE-2023-44487: requests that are reset at once", |d| {
         requests(d, |s| vec![frame::reset(s, Code::Cancel)])
     }),
@@ -123,7 +123,7 @@ const RESETS: &[Case] = &[
     }),
 ];
 
-const FRAMES: &[Case] = &[
+pub const FRAMES: &[Case] = &[
     case("9113 §10.5", "", "CVE-2019-9512: PING", |d| {
         flooded(d, &[frame::ping(b"flooding")])
     }),
@@ -201,7 +201,7 @@ const FRAMES: &[Case] = &[
 ];
 
 /// Clients that ask and never read.
-const UNREAD: &[Case] = &[
+pub const UNREAD: &[Case] = &[
     case("9113 §10.5", "", "CVE-2019-9512: PING, and the pongs unread", |d| {
         unread(d, &frame::ping(b"flooding"))
     }),

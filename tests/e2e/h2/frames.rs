@@ -38,7 +38,7 @@ fn request(d: &Door) -> Vec<u8> {
     block(&fields)
 }
 
-const DATA: &[Case] = &[
+pub const DATA: &[Case] = &[
     case("9113 §6.1", "http2/6.1/1", "DATA on stream 0", |d| {
         uploading(d, data(0, flag::END_STREAM, "test"), PROTOCOL)
     }),
@@ -84,7 +84,7 @@ const DATA: &[Case] = &[
     }),
 ];
 
-const HEADERS: &[Case] = &[
+pub const HEADERS: &[Case] = &[
     case("9113 §6.2", "http2/6.2/1", "PRIORITY behind HEADERS that go on", |d| {
         let mut c = Peer::new(d)?;
         c.send([headers(1, flag::END_STREAM, request(d)), priority(1, 0, 15)]);
@@ -138,7 +138,7 @@ const HEADERS: &[Case] = &[
     }),
 ];
 
-const OTHERS: &[Case] = &[
+pub const OTHERS: &[Case] = &[
     case("9113 §6.3", "http2/6.3/1", "PRIORITY on stream 0", |d| {
         fresh(d, priority(0, 0, 15), PROTOCOL)
     }),

@@ -49,7 +49,7 @@ fn dribbled(c: &mut Peer, bytes: &[u8]) -> Verdict {
     Ok(())
 }
 
-const DEADLINES: &[Case] = &[
+pub const DEADLINES: &[Case] = &[
     case("9113 §3.4", "", "nothing is ever sent", |d| ends(&mut Peer::raw(d)?)),
     case("9113 §3.4", "", "a preface that stops", |d| {
         for at in [1, 10, 23] {
@@ -92,7 +92,7 @@ const DEADLINES: &[Case] = &[
     }),
 ];
 
-const IDLE: &[Case] = &[
+pub const IDLE: &[Case] = &[
     case("9113 §6.8", "", "a connection without a request is closed", |d| {
         goes(&mut Peer::new(d)?)
     }),
@@ -140,7 +140,7 @@ fn idle_connections_end_in_good_order() {
     run_at(&Site::with(TIMES), IDLE);
 }
 
-const COUNTED: &[Case] = &[
+pub const COUNTED: &[Case] = &[
     case("9113 §6.8", "", "after so many requests the connection is over", |d| {
         let mut c = Peer::new(d)?;
         for _ in 0..3 {

@@ -36,7 +36,7 @@ fn trailers(d: &Door, fields: &[(&str, &str)]) -> Verdict {
     c.malformed(stream)
 }
 
-const FRAMES: &[Case] = &[
+pub const FRAMES: &[Case] = &[
     case("9113 §8.1", "http2/8.1/1", "HEADERS behind HEADERS that end nothing", |d| {
         let mut c = Peer::new(d)?;
         let stream = post(&mut c, &[]);
@@ -91,7 +91,7 @@ const FRAMES: &[Case] = &[
     }),
 ];
 
-const TRAILERS: &[Case] = &[
+pub const TRAILERS: &[Case] = &[
     case("9113 §8.1", "generic/4/4", "trailers are taken", |d| {
         let mut c = Peer::new(d)?;
         let stream = c.post("/echo");
@@ -148,7 +148,7 @@ const TRAILERS: &[Case] = &[
     }),
 ];
 
-const LENGTHS: &[Case] = &[
+pub const LENGTHS: &[Case] = &[
     case("9113 §8.1.1", "http2/8.1.2.6/1", "a body longer than it says", |d| {
         length(d, "1", &["test"])?;
         length(d, "0", &["t"])

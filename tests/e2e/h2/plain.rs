@@ -25,7 +25,7 @@ fn echoes(d: &Door, frames: impl FnOnce(u32) -> Vec<frame::Frame>, body: &str) -
     }
 }
 
-const FRAMES: &[Case] = &[
+pub const FRAMES: &[Case] = &[
     case("9113 §6.1", "generic/3.1/1", "DATA", |d| {
         echoes(d, |s| vec![data(s, flag::END_STREAM, "test")], "test")
     }),
@@ -105,7 +105,7 @@ const FRAMES: &[Case] = &[
     }),
 ];
 
-const EXCHANGES: &[Case] = &[
+pub const EXCHANGES: &[Case] = &[
     case("9113 §8.1", "generic/4/1", "GET", |d| {
         let mut c = Peer::new(d)?;
         let stream = c.get("/plain?q=1");

@@ -52,7 +52,7 @@ fn echo(d: &Door, size: usize, most: usize, said: bool) -> Verdict {
     }
 }
 
-const BETWEEN: &[Case] = &[
+pub const BETWEEN: &[Case] = &[
     case("9113 §8.2.3", "", "pieces of a cookie are one field again", |d| {
         let joined = cookies(d, "three", &["a=b", "c=d", "e=f"])?;
         match joined.as_deref() {

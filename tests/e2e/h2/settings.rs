@@ -34,7 +34,7 @@ fn taken(d: &Door, values: &[(u16, u32)]) -> Verdict {
     c.serves()
 }
 
-const SETTINGS: &[Case] = &[
+pub const SETTINGS: &[Case] = &[
     case("9113 §6.5", "http2/6.5/1", "an ACK with a payload", |d| {
         fatal(d, settings_ack_with_one(), Code::FrameSize)
     }),
@@ -136,7 +136,7 @@ fn settings_ack_with_one() -> Frame {
     settings(&[(setting::MAX_CONCURRENT_STREAMS, 100)]).and(flag::ACK)
 }
 
-const PING: &[Case] = &[
+pub const PING: &[Case] = &[
     case("9113 §6.7", "http2/6.7/1", "a PING is answered with its payload", |d| {
         let mut c = Peer::new(d)?;
         let payloads = [*b"01234567", [0; 8], [0xff; 8]];
@@ -170,7 +170,7 @@ const PING: &[Case] = &[
     }),
 ];
 
-const GOAWAY: &[Case] = &[
+pub const GOAWAY: &[Case] = &[
     case("9113 §6.8", "http2/6.8/1", "GOAWAY on a stream", |d| {
         let mut frame = goaway(0, Code::No);
         frame.stream = 1;

@@ -1,7 +1,8 @@
 //! A gateway with an HTTP/2 listener of each kind in front of a recording origin.
 
 use super::peer::Verdict;
-use crate::support::wire::{Certificate, Wire};
+use crate::support::pki::{Authority, Trust};
+use crate::support::wire::Wire;
 use crate::support::{Act, Gateway, Origin, Seen};
 use rustls::ClientConfig;
 use std::fmt;
@@ -36,7 +37,7 @@ impl fmt::Display for Over {
 pub struct Site {
     pub gateway: Gateway,
     pub origin: Origin,
-    pub certificate: Certificate,
+    authority: Authority,
     client: Arc<ClientConfig>,
 }
 
@@ -52,7 +53,8 @@ impl Site {
 
     /// With one more upstream and one more route as well.
     pub fn routed(listener: &str, upstream: &str, route: &str) -> Self {
-        let certificate = Certificate::new(&[NAME]);
+        let authority = Authority::new("tests");
+        let leaf = authority.server(&[NAME]);
         let origin = Origin::scripted(script);
         let keys = if listener.is_empty() { "" } else { ", " };
         let tls = "tls: { certificates: [{ cert: cert.pem, key: key.pem }] }";
@@ -69,15 +71,20 @@ impl Site {
              routes:\n- {{ name: all, match: {{ path: / }}, auth: none, to: up }}\n{route}"
         );
         let files = [
-            ("cert.pem", certificate.cert.as_str()),
-            ("key.pem", &certificate.key),
+            ("cert.pem", leaf.cert.as_str()),
+            ("key.pem", &leaf.key),
         ];
         Self {
             gateway: Gateway::with_files(&config, &files),
             origin,
-            client: certificate.client(&["h2"]),
-            certificate,
+            client: Trust::all().only(&authority).alpn(&["h2"]).client(),
+            authority,
         }
+    }
+
+    /// A client that offers these protocols.
+    pub fn client(&self, protocols: &[&str]) -> Arc<ClientConfig> {
+        Trust::all().only(&self.authority).alpn(protocols).client()
     }
 
     pub fn door(&self, over: Over) -> Door<'_> {

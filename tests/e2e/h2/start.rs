@@ -46,7 +46,7 @@ fn most(c: &Peer) -> usize {
     announced.map_or(MAX_FRAME, |most| most as usize)
 }
 
-const BEGIN: &[Case] = &[
+pub const BEGIN: &[Case] = &[
     case("9113 §3.4", "generic/1/1", "the first frame is SETTINGS", |d| {
         let mut c = Peer::raw(d)?;
         c.begin(&[]);
@@ -118,7 +118,7 @@ const BEGIN: &[Case] = &[
     }),
 ];
 
-const FRAMES: &[Case] = &[
+pub const FRAMES: &[Case] = &[
     case("9113 §4.1", "http2/4.1/1", "a frame of an unknown type is ignored", |d| {
         let mut c = Peer::new(d)?;
         c.send([Frame::new(0x16, flag::NONE, 0, [0; 8])]);
@@ -253,7 +253,7 @@ fn over_tls_the_protocol_is_what_alpn_says() {
     let site = Site::start();
     let address = site.gateway.listener("tls");
     let agreed = |offered: &[&str]| {
-        let client = site.certificate.client(offered);
+        let client = site.client(offered);
         Wire::tls(address, &client, NAME).map(|wire| wire.protocol())
     };
     let agreed_on = |offered: &[&str]| agreed(offered).expect("a connection");
@@ -271,7 +271,7 @@ fn over_tls_the_protocol_is_what_alpn_says() {
 #[test]
 fn without_alpn_tls_carries_http_1() {
     let site = Site::start();
-    let client = site.certificate.client(&[]);
+    let client = site.client(&[]);
     let mut wire = Wire::tls(site.gateway.listener("tls"), &client, NAME).expect("connects");
     let mut answer = Vec::new();
     wire.put([PREFACE, &frame::settings(&[]).encode()].concat().as_slice());

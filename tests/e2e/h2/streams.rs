@@ -44,7 +44,7 @@ fn closed(c: &mut Peer, codes: &[Code]) -> Verdict {
     c.breaks(1, codes)
 }
 
-const IDLE: &[Case] = &[
+pub const IDLE: &[Case] = &[
     case("9113 §5.1", "http2/5.1/1", "DATA on an idle stream", |d| {
         idle(d, &data(1, flag::END_STREAM, "test"))
     }),
@@ -72,7 +72,7 @@ const IDLE: &[Case] = &[
     }),
 ];
 
-const HALF_CLOSED: &[Case] = &[
+pub const HALF_CLOSED: &[Case] = &[
     case("9113 §5.1", "http2/5.1/5", "DATA when the request is complete", |d| {
         let mut c = Peer::holding(d)?;
         c.send([data(1, flag::END_STREAM, "test")]);
@@ -121,7 +121,7 @@ const HALF_CLOSED: &[Case] = &[
     }),
 ];
 
-const CLOSED_STREAMS: &[Case] = &[
+pub const CLOSED_STREAMS: &[Case] = &[
     case("9113 §6.1", "http2/5.1/8", "DATA on a stream that the client reset", |d| {
         let mut c = given_up(d)?;
         c.send([data(1, flag::END_STREAM, "test")]);
@@ -184,7 +184,7 @@ const CLOSED_STREAMS: &[Case] = &[
     }),
 ];
 
-const IDENTIFIERS: &[Case] = &[
+pub const IDENTIFIERS: &[Case] = &[
     case("9113 §5.1.1", "http2/5.1.1/1", "an even stream", |d| {
         let mut c = Peer::new(d)?;
         let request = bad_request(&c, 2);
@@ -218,7 +218,7 @@ const IDENTIFIERS: &[Case] = &[
     }),
 ];
 
-const PRIORITY: &[Case] = &[
+pub const PRIORITY: &[Case] = &[
     case("9113 §5.3.2", "http2/5.3.1/1", "HEADERS that depend on their own stream", |d| {
         let mut c = Peer::new(d)?;
         let name = Literal::Indexed.field(b"x-own", b"indexed", Text::Plain);
@@ -274,7 +274,7 @@ fn own_table(c: &mut Peer, d: &Door) -> Verdict {
     }
 }
 
-const ERRORS: &[Case] = &[
+pub const ERRORS: &[Case] = &[
     case("9113 §5.4.1", "http2/5.4.1/1", "a connection error ends the connection", |d| {
         let mut c = Peer::new(d)?;
         c.send([frame::ping(b"truncate").claiming(6)]);
@@ -334,7 +334,7 @@ fn errors_of_streams_and_connections() {
 }
 
 /// §5.1.2.
-const CONCURRENCY: &[Case] = &[
+pub const CONCURRENCY: &[Case] = &[
     case("9113 §5.1.2", "", "the limit is announced", |d| {
         match Peer::new(d)?.seen.announced(setting::MAX_CONCURRENT_STREAMS) {
             Some(5) => Ok(()),

@@ -31,7 +31,7 @@ fn completes(c: &mut Peer, stream: u32, octets: usize) -> Verdict {
     }
 }
 
-const UPDATES: &[Case] = &[
+pub const UPDATES: &[Case] = &[
     case("9113 §6.9", "http2/6.9/1", "the connection's window is raised by 0", |d| {
         let mut c = Peer::new(d)?;
         c.send([window_update(0, 0)]);
@@ -104,7 +104,7 @@ const UPDATES: &[Case] = &[
     }),
 ];
 
-const SENDING: &[Case] = &[
+pub const SENDING: &[Case] = &[
     case("9113 §6.9.1", "http2/6.9.1/1", "a window of one octet", |d| {
         let mut c = Peer::with(d, &[(INITIAL, 1)])?;
         let stream = c.get("/size/7");
@@ -192,7 +192,7 @@ const SENDING: &[Case] = &[
     }),
 ];
 
-const RECEIVING: &[Case] = &[
+pub const RECEIVING: &[Case] = &[
     case("9113 §6.9", "", "what was taken is given back, many times the window", |d| {
         const SIZE: usize = 6 << 20;
         let mut c = Peer::new(d)?;

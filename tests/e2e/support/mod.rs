@@ -6,7 +6,9 @@ pub mod client;
 pub mod gateway;
 pub mod mint;
 pub mod origin;
+pub mod pki;
 pub mod stderr;
+pub mod wire;
 
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;

@@ -1,46 +1,12 @@
 //! A blocking connection, plain or over TLS, for clients that write their bytes themselves.
 
 use super::patience;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// A certificate for the names of the tests, signed by its own key.
-pub struct Certificate {
-    /// PEM.
-    pub cert: String,
-    /// PEM.
-    pub key: String,
-    der: CertificateDer<'static>,
-}
-
-impl Certificate {
-    pub fn new(names: &[&str]) -> Self {
-        let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
-        let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
-        Self {
-            cert: made.cert.pem(),
-            key: made.signing_key.serialize_pem(),
-            der: made.cert.der().clone(),
-        }
-    }
-
-    /// A client that trusts nothing else, and offers these protocols (ALPN) in this order.
-    pub fn client(&self, protocols: &[&str]) -> Arc<ClientConfig> {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.der.clone()).expect("a root");
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("versions");
-        let mut config = config.with_root_certificates(roots).with_no_client_auth();
-        config.alpn_protocols = protocols.iter().map(|p| p.as_bytes().to_vec()).collect();
-        Arc::new(config)
-    }
-}
 
 /// What a read brought.
 #[derive(Debug, PartialEq, Eq)]
