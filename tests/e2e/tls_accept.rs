@@ -69,7 +69,11 @@ fn unknown_names_are_refused_if_so_configured() {
     assert_eq!(end.meet(&client, "x.b.test").leaf(), b.der);
     // No name is not an unknown one: clients of an address send none.
     assert_eq!(end.meet(&client, "127.0.0.1").leaf(), a.der);
-    end.counts("tollgate_tls_handshake_failures_total", "cause=\"unknown_name\"", 3);
+    end.counts(
+        "tollgate_tls_handshake_failures_total",
+        "cause=\"unknown_name\"",
+        3,
+    );
 }
 
 #[test]
@@ -124,7 +128,10 @@ fn a_client_gets_the_kind_of_key_that_it_can_verify() {
         }
     }
     let p256_only = Trust::all().schemes("ECDSA_NISTP256").client();
-    assert_eq!(end.meet(&p256_only, "a.test").alert(), AlertDescription::HandshakeFailure);
+    assert_eq!(
+        end.meet(&p256_only, "a.test").alert(),
+        AlertDescription::HandshakeFailure
+    );
 }
 
 #[test]
@@ -134,7 +141,11 @@ fn versions_and_ciphers_are_the_modern_ones() {
     assert_eq!(met.info().version, Version::Tls13);
     assert_eq!(met.client().version, Some(ProtocolVersion::TLSv1_3));
     assert_eq!(met.client().group.as_deref(), Some("X25519MLKEM768"));
-    assert!(met.info().cipher.starts_with("TLS_AES_"), "{}", met.info().cipher);
+    assert!(
+        met.info().cipher.starts_with("TLS_AES_"),
+        "{}",
+        met.info().cipher
+    );
     let met = end.meet(&Trust::all().tls12().client(), "a.test");
     assert_eq!(met.info().version, Version::Tls12);
     let (cipher, agreed) = (met.info().cipher, met.client().cipher.clone());
@@ -144,7 +155,10 @@ fn versions_and_ciphers_are_the_modern_ones() {
     let met = end.meet(&Trust::all().tls12().client(), "a.test");
     assert_eq!(met.fault(), HandshakeFault::NoSharedVersion);
     assert_eq!(met.alert(), AlertDescription::ProtocolVersion);
-    assert_eq!(end.meet(&Trust::all().client(), "a.test").info().version, Version::Tls13);
+    assert_eq!(
+        end.meet(&Trust::all().client(), "a.test").info().version,
+        Version::Tls13
+    );
 }
 
 #[test]
@@ -180,7 +194,10 @@ fn the_protocol_is_agreed_on_or_there_is_no_connection() {
 fn what_is_no_tls_is_told_from_who_goes_away() {
     let (end, ..) = two("");
     for (sent, cause) in [
-        (&b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"[..], HandshakeFault::Protocol),
+        (
+            &b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"[..],
+            HandshakeFault::Protocol,
+        ),
         (&[0x16, 3, 1, 0, 4, 9, 9, 9, 9], HandshakeFault::Protocol),
         (&[0x16, 3, 1, 0, 4], HandshakeFault::ClientClosed),
         (&[], HandshakeFault::ClientClosed),
@@ -190,8 +207,16 @@ fn what_is_no_tls_is_told_from_who_goes_away() {
     let stranger = Trust::all().only(&Authority::new("another")).client();
     let met = end.meet(&stranger, "a.test");
     assert_eq!(met.fault(), HandshakeFault::ClientAlert);
-    end.counts("tollgate_tls_handshake_failures_total", "cause=\"client_alert\"", 1);
-    end.counts("tollgate_tls_handshake_failures_total", "cause=\"client_closed\"", 2);
+    end.counts(
+        "tollgate_tls_handshake_failures_total",
+        "cause=\"client_alert\"",
+        1,
+    );
+    end.counts(
+        "tollgate_tls_handshake_failures_total",
+        "cause=\"client_closed\"",
+        2,
+    );
 }
 
 #[track_caller]
@@ -209,9 +234,14 @@ fn sessions_are_taken_up_also_behind_a_new_certificate() {
         let client = trust.client();
         assert!(!resumes(&end, &client), "the first is whole");
         assert!(resumes(&end, &client));
-        Authority::new("ca").server(&["a.test"]).write(end.dir(), "a");
+        Authority::new("ca")
+            .server(&["a.test"])
+            .write(end.dir(), "a");
         assert_eq!(end.tls.reload().changed, 1);
-        assert!(resumes(&end, &client), "keys of tickets outlive certificates");
+        assert!(
+            resumes(&end, &client),
+            "keys of tickets outlive certificates"
+        );
     }
     for (labels, count) in [
         ("resumed=\"true\",version=\"1.2\"", 2),

@@ -177,7 +177,9 @@ fn without_clashes(mut drafts: Vec<Draft>, tell: &mut impl FnMut(config::Fault))
         let name = clash.name;
         tell(config::Fault::new(
             &draft.cert.place,
-            format!("serves a name that another with the same kind of key serves (found `{name}`, {kind}, also at {other}, want it once, or `names` that tell them apart)"),
+            format!(
+                "serves a name that another with the same kind of key serves (found `{name}`, {kind}, also at {other}, want it once, or `names` that tell them apart)"
+            ),
         ));
     }
     drafts

@@ -141,7 +141,9 @@ pub fn ending(not_after: u64, now_s: u64) -> Option<String> {
     let end = rfc3339::format(not_after);
     let left = not_after.checked_sub(now_s);
     match left {
-        None => Some(format!("has ended (found its end at {end}, want it renewed)")),
+        None => Some(format!(
+            "has ended (found its end at {end}, want it renewed)"
+        )),
         Some(left) if left < WARN_AHEAD_S => {
             let days = left / DAY_S;
             Some(format!(
@@ -181,7 +183,7 @@ fn private_key(pem: &str) -> Result<PKey<Private>, String> {
     }
     // The library's own words could quote what it found.
     PKey::private_key_from_pem(pem.as_bytes()).map_err(|_| {
-        "holds a private key that cannot be read (found something else, want PKCS#8, PKCS#1 or SEC1 in PEM)".to_owned()
+        "holds a private key that cannot be read (found something else, want PKCS#8 of version 1, PKCS#1 or SEC1 in PEM)".to_owned()
     })
 }
 

@@ -166,7 +166,8 @@ impl Abilities {
         }
     }
 
-    fn verify(self, kind: Kind) -> bool {
+    /// Whether the client can verify a certificate of this kind.
+    pub(super) fn verify(self, kind: Kind) -> bool {
         match kind {
             Kind::P256 => self.p256,
             Kind::P384 => self.p384,

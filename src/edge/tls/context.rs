@@ -86,7 +86,7 @@ fn common(
     policy: &Policy,
     authorities: Option<&Authorities>,
 ) -> Result<SslContextBuilder, ErrorStack> {
-    let mut context = SslContext::builder(SslMethod::tls_server())?;
+    let mut context = SslContext::builder(SslMethod::tls())?;
     let oldest = if policy.tls13_only {
         SslVersion::TLS1_3
     } else {
@@ -132,7 +132,7 @@ fn session_id_context(policy: &Policy, authorities: Option<&Authorities>) -> [u8
 
 /// What is spoken, of the list that a client offers; without one of ours there is no connection (RFC
 /// 7301 §3.2).
-fn select_protocol(offered: &[u8], http2: bool) -> Result<&[u8], AlpnError> {
+pub(super) fn select_protocol(offered: &[u8], http2: bool) -> Result<&[u8], AlpnError> {
     let ours = |name: &&[u8]| protocols(offered).find(|p| p == name);
     let h2 = Some(H2).filter(|_| http2);
     let found = [h2, Some(HTTP_1_1)].into_iter().flatten();

@@ -88,9 +88,7 @@ impl TlsMetrics {
             families.tls_handshakes.with_label_values(&labels)
         };
         let failed = |(_, cause): (HandshakeFault, &str)| {
-            families
-                .tls_failures
-                .with_label_values(&[listener, cause])
+            families.tls_failures.with_label_values(&[listener, cause])
         };
         let reloads = |result| {
             families
@@ -149,7 +147,9 @@ impl Series for TlsMetrics {
             }
         }
         for (_, cause) in HandshakeFault::ALL {
-            let _ = families.tls_failures.remove_label_values(&[listener, cause]);
+            let _ = families
+                .tls_failures
+                .remove_label_values(&[listener, cause]);
         }
         for result in RESULTS {
             let labels = [listener, result];

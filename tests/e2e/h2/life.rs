@@ -3,7 +3,7 @@
 use super::frame::{self, Code, MOST, flag, headers, setting, window_update};
 use super::hpack::block;
 use super::peer::{PREFACE, Peer, Verdict};
-use super::site::{Case, Door, Site, case, run_at};
+use super::site::{Case, Site, case, run_at};
 use crate::support::wire::Got;
 use crate::support::{Stopwatch, eventually};
 use std::thread;

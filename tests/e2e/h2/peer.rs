@@ -362,7 +362,7 @@ impl Peer {
         let reply = self.seen.reply(stream);
         match (reply.status, reply.reset) {
             (0, _) => self.breaks(stream, &[Code::Protocol]),
-            (400..500 | 501, _) => self.serves(),
+            (400..=499 | 501, _) => self.serves(),
             (status, _) => Err(self.told(&format!("answered {status}, want a refusal"))),
         }
     }

@@ -368,7 +368,7 @@ fn whole(reply: &Reply) -> Result<(), String> {
     if !reply.ended || said.is_empty() || empty && reply.body.is_empty() {
         return Ok(());
     }
-    match said.parse() {
+    match said.parse::<usize>() {
         Ok(length) if reply.body.len() == length => Ok(()),
         _ => Err(format!("§8.1.1: {said} said, {} sent", reply.body.len())),
     }

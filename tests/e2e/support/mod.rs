@@ -8,6 +8,9 @@ pub mod mint;
 pub mod origin;
 pub mod pki;
 pub mod stderr;
+pub mod pki;
+pub mod stderr;
+pub mod tls;
 pub mod wire;
 
 use std::sync::{Arc, Condvar, Mutex};

@@ -34,6 +34,20 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
+    /// One that this one signed.
+    pub fn below(&self, name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        self.as_signer(params)
+    }
+
+    /// Whoever these say, signing others.
+    pub fn as_signer(&self, params: CertificateParams) -> Self {
+        let key = KeyPair::generate().unwrap();
+        Self(CertifiedIssuer::signed_by(params, key, &self.0).unwrap())
+    }
+
     pub fn pem(&self) -> String {
         self.0.pem()
     }
@@ -58,8 +72,11 @@ impl Authority {
     }
 
     pub fn sign(&self, kind: &'static SignatureAlgorithm, params: CertificateParams) -> Leaf {
-        let key = if std::ptr::eq(kind, &raw const PKCS_RSA_SHA256) {
+        let key = if *kind == PKCS_RSA_SHA256 {
             KeyPair::from_pem(&RSA).unwrap()
+        } else if *kind == PKCS_ED25519 {
+            // Those that rcgen makes are of a form (RFC 5958) that OpenSSL does not write either.
+            KeyPair::from_pem(include_str!("../../keys/test-ed25519.key.pem")).unwrap()
         } else {
             KeyPair::generate_for(kind).unwrap()
         };
@@ -68,6 +85,7 @@ impl Authority {
             cert: cert.pem(),
             key: key.serialize_pem(),
             der: cert.der().clone(),
+            chain: Vec::new(),
         }
     }
 }
@@ -82,7 +100,9 @@ pub fn server(names: &[&str]) -> CertificateParams {
 pub fn client(name: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(DnType::OrganizationName, "Ärzte, \"GmbH\"");
+    params
+        .distinguished_name
+        .push(DnType::OrganizationName, "Ärzte, \"GmbH\"");
     params.distinguished_name.push(DnType::CommonName, name);
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     let text = |text: &str| text.to_owned().try_into().unwrap();
@@ -106,6 +126,8 @@ pub struct Leaf {
     pub cert: String,
     pub key: String,
     pub der: CertificateDer<'static>,
+    /// What a client sends along with it.
+    pub chain: Vec<CertificateDer<'static>>,
 }
 
 impl Leaf {
@@ -128,7 +150,7 @@ pub struct Trust {
     schemes: Vec<SignatureScheme>,
     authorities: Vec<CertificateDer<'static>>,
     alpn: Vec<Vec<u8>>,
-    own: Option<(CertificateDer<'static>, String)>,
+    own: Option<(Vec<CertificateDer<'static>>, String)>,
 }
 
 impl Trust {
@@ -137,7 +159,9 @@ impl Trust {
         Self {
             versions: rustls::ALL_VERSIONS,
             ciphers: provider.cipher_suites,
-            schemes: provider.signature_verification_algorithms.supported_schemes(),
+            schemes: provider
+                .signature_verification_algorithms
+                .supported_schemes(),
             authorities: Vec::new(),
             alpn: Vec::new(),
             own: None,
@@ -151,18 +175,21 @@ impl Trust {
     }
 
     pub fn tls12(mut self) -> Self {
-        self.versions = &[&rustls::version::TLS12];
+        static ONLY: &[&SupportedProtocolVersion] = &[&rustls::version::TLS12];
+        self.versions = ONLY;
         self
     }
 
     pub fn tls13(mut self) -> Self {
-        self.versions = &[&rustls::version::TLS13];
+        static ONLY: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
+        self.versions = ONLY;
         self
     }
 
     /// Leaves the ciphers whose names hold this.
     pub fn ciphers(mut self, part: &str) -> Self {
-        self.ciphers.retain(|c| format!("{:?}", c.suite()).contains(part));
+        self.ciphers
+            .retain(|c| format!("{:?}", c.suite()).contains(part));
         self
     }
 
@@ -179,7 +206,8 @@ impl Trust {
 
     /// Presents a certificate if it is asked for one.
     pub fn present(mut self, leaf: &Leaf) -> Self {
-        self.own = Some((leaf.der.clone(), leaf.key.clone()));
+        let chain = std::iter::once(&leaf.der).chain(&leaf.chain);
+        self.own = Some((chain.cloned().collect(), leaf.key.clone()));
         self
     }
 
@@ -201,9 +229,9 @@ impl Trust {
             config.with_root_certificates(roots)
         };
         let mut config = match self.own {
-            Some((cert, key)) => {
+            Some((chain, key)) => {
                 let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
-                config.with_client_auth_cert(vec![cert], key).unwrap()
+                config.with_client_auth_cert(chain, key).unwrap()
             }
             None => config.with_no_client_auth(),
         };

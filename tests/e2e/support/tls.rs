@@ -72,7 +72,9 @@ impl End {
         let shown = |faults: Vec<config::Fault>| {
             let folder = format!("{}/", dir.path().display());
             let texts = faults.iter().map(ToString::to_string);
-            texts.map(|text| text.replace(&folder, "")).collect::<Vec<_>>()
+            texts
+                .map(|text| text.replace(&folder, ""))
+                .collect::<Vec<_>>()
         };
         let loaded = tls::load(&loaded.conf.listeners, &clock, &metrics).map_err(shown)?;
         let (_, tls) = loaded.by_listener.into_iter().next().unwrap();
@@ -167,7 +169,9 @@ async fn visit(
     stream: DuplexStream,
 ) -> std::io::Result<Seen> {
     let name = ServerName::try_from(name.to_owned()).unwrap();
-    let mut stream = TlsConnector::from(client.clone()).connect(name, stream).await?;
+    let mut stream = TlsConnector::from(client.clone())
+        .connect(name, stream)
+        .await?;
     stream.write_all(b"!").await?;
     let mut byte = [0];
     stream.read_exact(&mut byte).await?;
@@ -176,7 +180,9 @@ async fn visit(
 }
 
 fn seen(conn: &ClientConnection) -> Seen {
-    let alpn = conn.alpn_protocol().map(|p| String::from_utf8_lossy(p).into_owned());
+    let alpn = conn
+        .alpn_protocol()
+        .map(|p| String::from_utf8_lossy(p).into_owned());
     let cipher = conn.negotiated_cipher_suite();
     let group = conn.negotiated_key_exchange_group();
     Seen {
