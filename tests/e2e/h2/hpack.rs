@@ -74,7 +74,6 @@ pub const DYNAMIC: usize = 62;
 /// Index of `:authority` in the static table; further names used by the cases.
 pub const AUTHORITY: usize = 1;
 pub const GET: usize = 2;
-pub const POST: usize = 3;
 pub const ROOT: usize = 4;
 pub const USER_AGENT: usize = 58;
 

@@ -1,7 +1,7 @@
 //! SETTINGS, PING, GOAWAY: RFC 9113 §6.5, §6.7, §6.8, §7.
 
 use super::frame::{
-    self, Code, Frame, MOST, WINDOW, flag, goaway, kind, ping, reset, setting, settings,
+    Code, Frame, MOST, WINDOW, flag, goaway, kind, ping, reset, setting, settings,
     settings_ack, window_update,
 };
 use super::peer::{Peer, Verdict};
@@ -246,7 +246,7 @@ fn frames_are_no_larger_than_the_client_takes() {
         // Smaller again: what is announced counts once it is acknowledged.
         let window = (setting::INITIAL_WINDOW_SIZE, MOST);
         let mut c = Peer::with(d, &[window, (setting::MAX_FRAME_SIZE, 1 << 20)])?;
-        c.send([frame::settings(&[(setting::MAX_FRAME_SIZE, 16_384)])]);
+        c.send([settings(&[(setting::MAX_FRAME_SIZE, 16_384)])]);
         let stream = c.get("/size/60000");
         c.answers(stream, 200)
     })];

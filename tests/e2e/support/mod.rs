@@ -8,8 +8,6 @@ pub mod mint;
 pub mod origin;
 pub mod pki;
 pub mod stderr;
-pub mod pki;
-pub mod stderr;
 pub mod tls;
 pub mod wire;
 

@@ -4,7 +4,7 @@ use super::patience;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -102,15 +102,6 @@ impl Wire {
                 _ => Got::End,
             },
         }
-    }
-
-    /// Says that nothing more will be written.
-    pub fn finish(&mut self) {
-        if let Self::Tls(tls) = self {
-            tls.conn.send_close_notify();
-            let _ = tls.flush();
-        }
-        let _ = self.tcp().shutdown(Shutdown::Write);
     }
 }
 
