@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .PHONY: demo test test-long bench fmt clippy tests doc deny advisories story summary packages
 
 # What a build needs besides Rust.
-PACKAGES := gcc g++ libc6-dev cmake make pkg-config ca-certificates
+PACKAGES := gcc g++ libc6-dev cmake make pkg-config ca-certificates git libclang-dev
 CARGO_DENY := 0.20.2
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 export CARGO_TERM_COLOR ?= never
@@ -54,11 +54,13 @@ summary: tests
 
 ## Many more cases of every property.
 test-long: packages
+	bench/edge/run slow giant
 	PROPTEST_CASES=20000 cargo test --locked --test prop
 
 ## Instructions and allocations, then load; results land in bench/results/.
 bench: packages
 	bench/run
+	bench/edge/run
 
 packages:
 	@dpkg -s $(PACKAGES) >/dev/null 2>&1 \

@@ -104,15 +104,7 @@ impl Server {
             log::warn!("{warning}");
         }
         let (access_log, log) = open_log(&conf.log, &clock)?;
-        metrics.watch_access_log(&access_log);
-        metrics.config_loaded(now.unix_s());
-        let shared = Arc::new(Shared {
-            snapshot: ArcSwap::from_pointee(snapshot),
-            clock,
-            metrics,
-            access_log,
-            ready: AtomicBool::new(false),
-        });
+        let shared = share(snapshot, clock, metrics, access_log);
         // Bound before anything is started: a port that is taken must leave nothing behind.
         let sockets = listeners::bind(conf, &tls, &shared.metrics)?;
         let admin_socket = conf.admin.as_ref().map(listeners::bind_admin);
@@ -259,6 +251,24 @@ pub fn prepare(conf: &FileConf, tools: &Tools<'_>) -> Result<(Snapshot, tls::Loa
             Err(Faults::sorted(faults))
         }
     }
+}
+
+/// What all workers share, not yet ready.
+fn share(
+    snapshot: Snapshot,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    access_log: AccessLog,
+) -> Arc<Shared> {
+    metrics.watch_access_log(&access_log);
+    metrics.config_loaded(clock.now().unix_s());
+    Arc::new(Shared {
+        snapshot: ArcSwap::from_pointee(snapshot),
+        clock,
+        metrics,
+        access_log,
+        ready: AtomicBool::new(false),
+    })
 }
 
 fn start_workers(shared: &Arc<Shared>, count: usize, refuse: &Refuse) -> io::Result<Edge> {

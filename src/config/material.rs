@@ -101,7 +101,7 @@ impl Decode for Pem {
 }
 
 /// The largest PEM file of certificates or keys, in bytes.
-const MAX_PEM: u64 = 1024 * 1024;
+pub(super) const MAX_PEM: u64 = 1024 * 1024;
 
 /// A PEM file of certificates or of a key, by its path; read once here to tell at once if it cannot
 /// be, and again by whoever uses it.

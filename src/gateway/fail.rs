@@ -62,9 +62,10 @@ pub fn status(reason: Reason) -> (u16, &'static str) {
         Reason::ClientTooSlow => (499, "Client did not read its answer"),
         Reason::InternalError => (500, "Internal error"),
         Reason::MethodUnsupported => (501, "Method not supported"),
-        Reason::UpstreamConnectFailed | Reason::UpstreamReset | Reason::UpstreamInvalid => {
-            (502, "Bad gateway")
-        }
+        Reason::UpstreamConnectFailed
+        | Reason::UpstreamTlsFailed
+        | Reason::UpstreamReset
+        | Reason::UpstreamInvalid => (502, "Bad gateway"),
         Reason::CircuitOpen | Reason::NoHealthyTarget | Reason::Overloaded => {
             (503, "Service temporarily unavailable")
         }

@@ -2,6 +2,7 @@
 
 pub mod blame;
 pub mod choose;
+pub mod expect;
 pub mod fail;
 pub mod front;
 pub mod http2;
@@ -19,6 +20,7 @@ use crate::exchange::connection::Connection;
 use crate::observe::access_log::AccessLog;
 use crate::observe::metrics::Metrics;
 use crate::snapshot::Snapshot;
+use crate::upstream::peer;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -102,22 +104,23 @@ impl ProxyHttp for Gateway {
         &self,
         _session: &mut Session,
         _reused: bool,
-        _peer: &HttpPeer,
+        peer: &HttpPeer,
         _fd: std::os::unix::io::RawFd,
-        _digest: Option<&Digest>,
+        digest: Option<&Digest>,
         ctx: &mut Ctx,
     ) -> Result<()> {
         record::connected(&self.shared, ctx);
-        Ok(())
+        peer::judge(peer, digest)
     }
 
     async fn upstream_request_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         request: &mut RequestHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        send::prepare(request, ctx)
+        send::prepare(request, ctx)?;
+        expect::meet(session, request).await
     }
 
     async fn request_body_filter(
@@ -165,7 +168,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Ctx,
         error: Box<Error>,
     ) -> Box<Error> {
-        retry::connect(ctx, error)
+        retry::connect(&self.shared, ctx, error)
     }
 
     fn error_while_proxy(
@@ -176,7 +179,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Ctx,
         _reused: bool,
     ) -> Box<Error> {
-        retry::replay(peer, session, ctx, error)
+        retry::replay(&self.shared, peer, session, ctx, error)
     }
 
     async fn fail_to_proxy(

@@ -362,6 +362,7 @@ mod tests {
         let upstream = metrics.upstream("u1");
         let first = upstream.attempt(false);
         upstream.connect_failed();
+        upstream.tls_failed();
         let second = upstream.attempt(true);
         assert_eq!(upstream.in_flight(), 2);
         drop(first);
@@ -374,6 +375,7 @@ mod tests {
                 "tollgate_upstream_attempts_total{upstream=\"u1\"} 2",
                 "tollgate_upstream_retries_total{upstream=\"u1\"} 1",
                 "tollgate_upstream_connect_failures_total{upstream=\"u1\"} 1",
+                "tollgate_upstream_tls_failures_total{upstream=\"u1\"} 1",
                 "tollgate_upstream_requests_in_flight{upstream=\"u1\"} 1",
                 "tollgate_breaker_state{upstream=\"u1\"} 2",
                 "tollgate_breaker_transitions_total{to=\"open\",upstream=\"u1\"} 1",

@@ -84,6 +84,9 @@ reasons! {
     NoHealthyTarget = "no_healthy_target",
     /// No connection to a target could be made.
     UpstreamConnectFailed = "upstream_connect_failed",
+    /// No TLS with a target: its certificate is not good for its name, it refused the handshake, or
+    /// nothing that may be spoken was agreed on.
+    UpstreamTlsFailed = "upstream_tls_failed",
     /// The target closed the connection before its answer was whole.
     UpstreamReset = "upstream_reset",
     /// The target's answer breaks HTTP's rules.

@@ -78,7 +78,8 @@ pub fn compile(conf: &FileConf, tools: &Tools<'_>) -> Result<Snapshot, Faults> {
         .and_then(|flood| findings.keep(flood_limit(flood)));
     let pools: Vec<_> = upstreams
         .iter()
-        .map(|u| Arc::new(upstreams::compile(&u.value, tools)))
+        .filter_map(|u| findings.keep(upstreams::compile(&u.value, tools)))
+        .map(Arc::new)
         .collect();
     let by_name: Pools = pools
         .iter()
@@ -90,6 +91,9 @@ pub fn compile(conf: &FileConf, tools: &Tools<'_>) -> Result<Snapshot, Faults> {
         pools: &by_name,
         metrics: tools.metrics,
     };
+    // Routes name upstreams; without one of those they would be said to name nothing.
+    let whole = pools.len() == upstreams.len();
+    let routes = if whole { routes.as_slice() } else { &[] };
     let compiled = routes::compile(routes, &parts, &mut findings);
     if !findings.0.is_empty() {
         return Err(Faults::sorted(findings.0));

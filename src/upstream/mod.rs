@@ -6,3 +6,5 @@ pub mod health;
 pub mod peer;
 pub mod pool;
 pub mod split;
+pub mod tls;
+pub mod trouble;

@@ -3,6 +3,8 @@
 use super::balance::{self, Schedule, Tried};
 use super::health::{Health, Probe};
 use super::peer;
+use super::tls::Secure;
+use super::trouble::Told;
 use crate::breaker::Breaker;
 use crate::observe::metrics::UpstreamMetrics;
 use arc_swap::ArcSwap;
@@ -21,6 +23,18 @@ pub enum Balance {
     LeastLoaded,
 }
 
+/// What the targets of an upstream speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 and nothing else: agreed on over TLS (ALPN), without TLS by prior knowledge
+    /// (RFC 9113 §3.2, §3.3).
+    Http2,
+    /// HTTP/2 where a target offers it over TLS, else HTTP/1.1.
+    Auto,
+}
+
 /// The time limits of an upstream; none is ever absent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
@@ -35,12 +49,14 @@ pub struct Timeouts {
 }
 
 /// A target as the config has it: an address or a name with a port, and a weight.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct TargetSpec {
     /// `192.0.2.1:80`, `[2001:db8::1]:80` or `users.internal:80`.
     pub address: Arc<str>,
     /// Its share in the pool, 1..=1000.
     pub weight: u32,
+    /// How it is spoken to over TLS; `None` for without. Each of its addresses has this name.
+    pub secure: Option<Secure>,
 }
 
 /// What a pool is made from.
@@ -50,6 +66,8 @@ pub struct Spec {
     pub name: Arc<str>,
     /// Its targets.
     pub targets: Vec<TargetSpec>,
+    /// What they speak.
+    pub protocol: Protocol,
     /// How one is chosen.
     pub balance: Balance,
     /// Its time limits.
@@ -71,8 +89,12 @@ pub struct Endpoint {
     pub target: Arc<str>,
     /// Its share in the pool.
     pub weight: u32,
+    /// How it is spoken to over TLS, if it is.
+    pub secure: Option<Secure>,
     /// What the health checks say.
     pub health: Health,
+    /// When its trouble with TLS was told.
+    pub(super) told: Told,
     in_flight: AtomicU32,
     peer: HttpPeer,
 }
@@ -81,6 +103,11 @@ impl Endpoint {
     /// Requests it is serving now.
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Relaxed)
+    }
+
+    /// How to reach it.
+    pub(super) fn peer(&self) -> &HttpPeer {
+        &self.peer
     }
 }
 
@@ -191,9 +218,11 @@ impl Pool {
                     address: *address,
                     target: target.address.clone(),
                     weight: target.weight,
+                    secure: target.secure.clone(),
                     health: Health::new(),
+                    told: Told::default(),
                     in_flight: AtomicU32::new(0),
-                    peer: peer::template(*address, &self.spec),
+                    peer: peer::template(*address, &self.spec, target),
                 })
             })
         });
@@ -244,11 +273,13 @@ pub(super) fn pool_for_tests(targets: &[&str]) -> Arc<Pool> {
     let target = |address: &&str| TargetSpec {
         address: Arc::from(*address),
         weight: 1,
+        secure: None,
     };
     let second = Duration::from_secs(1);
     let spec = Spec {
         name: Arc::from("up"),
         targets: targets.iter().map(target).collect(),
+        protocol: Protocol::Http1,
         balance: Balance::RoundRobin,
         timeouts: Timeouts {
             connect: second,

@@ -33,3 +33,5 @@ mod tls_reload;
 mod tokens;
 mod upload;
 mod upstream;
+mod upstream_h2;
+mod upstream_tls;

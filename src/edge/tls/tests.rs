@@ -117,10 +117,8 @@ fn what_cannot_be_served_is_said_of_the_file_it_stands_in() {
             text.contains("(found ") && text.contains(", want "),
             "{text}"
         );
-        assert!(
-            !text.contains(&key[40..60.min(key.len())]) || key.is_empty(),
-            "shows the key"
-        );
+        let secret = key.lines().nth(1).map(|line| &line[..line.len().min(20)]);
+        assert!(secret.is_none_or(|secret| !text.contains(secret)), "{text}");
     }
     assert!(
         good(&nameless, &["a.test"]).names.covers("a.test"),

@@ -2,6 +2,7 @@
 //! tokens. Everything listens on port 0; nothing sleeps for a fixed time where it can wait for what
 //! it wants.
 
+pub mod backend;
 pub mod client;
 pub mod gateway;
 pub mod mint;

@@ -1,7 +1,7 @@
 //! A TLS load client in blocking threads: handshakes a second, or many idle connections held.
 //!
 //! `hs-load ADDRESS THREADS SECONDS full|resumed|tls12-full|tls12-resumed|plain`
-//! `hs-load ADDRESS hold COUNT`
+//! `hs-load ADDRESS hold|hold-plain COUNT`
 //! The certificate of the server is not verified: what is measured is the server.
 
 use pingora::tls::ssl::{
@@ -160,13 +160,20 @@ fn load(address: &str, mode: Mode, until: Instant) -> Result<Count> {
     Ok(count)
 }
 
+trait Stream: Read + Write {}
+impl<T: Read + Write> Stream for T {}
+
 /// Opens connections, sends one request on each and holds them until standard input ends.
-fn hold(address: &str, number: usize) -> Result<()> {
+fn hold(address: &str, number: usize, tls: bool) -> Result<()> {
     let ctx = context(SslVersion::TLS1_3, &Kept::default())?;
     let mut held = Vec::with_capacity(number);
     let mut buffer = [0; 4096];
     for _ in 0..number {
-        let mut stream = secure(&ctx, None, connect(address)?)?;
+        let tcp = connect(address)?;
+        let mut stream: Box<dyn Stream> = match tls {
+            true => Box::new(secure(&ctx, None, tcp)?),
+            false => Box::new(tcp),
+        };
         stream.write_all(b"GET / HTTP/1.1\r\nHost: bench.test\r\n\r\n")?;
         let mut seen = Vec::new();
         while !whole(&seen) {
@@ -201,8 +208,9 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let (address, threads, seconds, mode) = match words[..] {
-        [address, "hold", number] => {
-            return match hold(address, number.parse().expect("a number of connections")) {
+        [address, how @ ("hold" | "hold-plain"), number] => {
+            let number = number.parse().expect("a number of connections");
+            return match hold(address, number, how == "hold") {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(e) => {
                     eprintln!("hold: {e}");
@@ -218,7 +226,7 @@ fn main() -> ExitCode {
         eprintln!(
             "usage: hs-load ADDRESS THREADS SECONDS full|resumed|tls12-full|tls12-resumed|plain"
         );
-        eprintln!("       hs-load ADDRESS hold COUNT");
+        eprintln!("       hs-load ADDRESS hold|hold-plain COUNT");
         return ExitCode::FAILURE;
     };
     let start = Instant::now();
