@@ -8,6 +8,7 @@ pub mod accept;
 pub mod body;
 pub mod connection;
 pub mod front;
+pub mod guard;
 pub mod head;
 pub mod http2;
 pub mod open;

@@ -345,7 +345,11 @@ impl Peer {
         })?;
         match self.seen.reply(stream).reset {
             None => self.dies(codes),
-            Some(code) if codes.contains(&code) => self.serves(),
+            // The end of the connection may follow.
+            Some(code) if codes.contains(&code) => match self.serves() {
+                Err(_) if !self.seen.goaways.is_empty() => self.dies(codes),
+                verdict => verdict,
+            },
             Some(code) => Err(self.told(&format!("RST_STREAM {code:?}, want {codes:?}"))),
         }
     }

@@ -135,7 +135,7 @@ pub const BETWEEN: &[Case] = &[
         }
         let id = reply.field("x-request-id").to_owned();
         let line = d.site.gateway.line_where(|line| line["request_id"] == id.as_str());
-        match (line["protocol"].as_str(), line["status"].as_u64()) {
+        match (line["protocol"].as_str(), line["status_code"].as_u64()) {
             (Some("HTTP/2"), Some(400)) => c.serves(),
             other => Err(format!("{other:?}: {line}")),
         }

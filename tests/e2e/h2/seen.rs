@@ -59,6 +59,8 @@ pub struct Seen {
     window: i64,
     windows: HashMap<u32, i64>,
     initial: i64,
+    /// The highest stream that we opened: those below it are not idle (§5.1.1).
+    highest: u32,
     /// The same of what may still be sent.
     room: i64,
     rooms: HashMap<u32, i64>,
@@ -101,6 +103,7 @@ impl Seen {
     pub fn sent(&mut self, frame: &Frame) {
         match frame.kind {
             kind::HEADERS => {
+                self.highest = self.highest.max(frame.stream);
                 self.windows.entry(frame.stream).or_insert(self.initial);
                 self.rooms.entry(frame.stream).or_insert(self.first_room);
             }
@@ -262,7 +265,7 @@ impl Seen {
 
     fn reset(&mut self, frame: &Frame) -> Result<(), String> {
         fixed(frame, 4, false)?;
-        if !self.windows.contains_key(&frame.stream) {
+        if frame.stream > self.highest || frame.stream == 0 {
             return Err(format!("§6.4: reset of a stream that is idle: {frame:?}"));
         }
         let code = Code::of(number(&frame.payload));
