@@ -93,6 +93,9 @@ pub fn upstream(
     if let Some(ms) = deadline_ms {
         exchange.conn.end_by(exchange.admitted, ms);
     }
+    if exchange.call.is_some() {
+        exchange.conn.lift_rate();
+    }
     let total_ms = deadline_ms.map_or(total_ms, |ms| ms.min(total_ms));
     let pause_ms = match handshake {
         Some(_) => route.websocket_ms,

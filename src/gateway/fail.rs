@@ -16,7 +16,7 @@ use http::{HeaderName, HeaderValue, Method, Version};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::HttpTask;
 use pingora::proxy::{FailToProxy, Session};
-use pingora::{Error, Result};
+use pingora::{Error, ErrorSource, Result};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
@@ -56,6 +56,7 @@ pub fn status(reason: Reason) -> (u16, &'static str) {
         Reason::IdleTimeout => (408, "Nothing was sent for too long"),
         Reason::BodyTooLarge => (413, "Request body too large"),
         Reason::UriTooLong => (414, "URI too long"),
+        Reason::ExpectationFailed => (417, "Expectation failed"),
         Reason::Misdirected => (421, "Misdirected request"),
         Reason::WebSocketVersion => (426, "WebSocket version 13 required"),
         Reason::RateLimited | Reason::FloodLimited => {
@@ -66,10 +67,12 @@ pub fn status(reason: Reason) -> (u16, &'static str) {
         Reason::ClientTooSlow => (499, "Client did not read its answer"),
         Reason::InternalError => (500, "Internal error"),
         Reason::MethodUnsupported => (501, "Method not supported"),
+        Reason::CodingUnsupported => (501, "Transfer coding not supported"),
         Reason::UpstreamConnectFailed
         | Reason::UpstreamTlsFailed
         | Reason::UpstreamReset
         | Reason::UpstreamInvalid => (502, "Bad gateway"),
+        Reason::ProxyLoop => (502, "The request came back to where it had been"),
         Reason::CircuitOpen | Reason::NoHealthyTarget | Reason::Overloaded => {
             (503, "Service temporarily unavailable")
         }
@@ -337,24 +340,28 @@ pub async fn after(
     ctx: &mut Ctx,
 ) -> FailToProxy {
     let complete = session.as_mut().is_body_done();
-    let Some(exchange) = ctx.exchange.as_mut() else {
+    let exchange = ctx.exchange.as_mut().filter(|_| !ctx.unsent);
+    let Some(exchange) = exchange else {
         return FailToProxy {
             error_code: 0,
             can_reuse_downstream: false,
         };
     };
-    let refusal = if let Some(refusal) = exchange.refusal.take() {
-        refusal
+    let (blamed, refusal) = if let Some(refusal) = exchange.refusal.take() {
+        (refusal.reason, refusal)
     } else {
-        let reason = blame::reason(error, &exchange.conn, complete);
-        let reason = grpc::or_deadline(reason, exchange, shared.clock.now());
+        let blamed = blame::reason(error, &exchange.conn, complete);
+        let by_service = *error.esource() == ErrorSource::Upstream;
+        let reason = grpc::reason(blamed, by_service, exchange, shared.clock.now());
         let mut refusal = Refusal::new(reason);
         refusal.service = exchange.upstream.as_ref().map(|u| u.name.clone());
-        refusal
+        (blamed, refusal)
     };
     let reason = refusal.reason;
     exchange.refusal = Some(refusal);
-    blame::settle(shared, ctx, reason);
+    if reason != Reason::DeadlineExceeded {
+        blame::settle(shared, ctx, blamed);
+    }
     let begun = begun(session).is_some();
     // The time limit that brought us here must not cut the answer off as well.
     if let Some(exchange) = &ctx.exchange {

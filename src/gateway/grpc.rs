@@ -109,25 +109,39 @@ fn left(exchange: &Exchange, now: Now) -> Option<Duration> {
     Some(deadline.saturating_sub(spent))
 }
 
-/// What a service is told of the deadline: what is left of it, and of `total`, the time that the
-/// gateway gives. Nothing where the client told us nothing.
-pub fn timeout(exchange: &Exchange, now: Now, total: Duration) -> Option<(HeaderName, String)> {
+/// What a service is told of the deadline: what is left of it, or of `total`, the time that the
+/// gateway gives, if that is less. Nothing where the client told us nothing.
+pub fn timeout(
+    exchange: &Exchange,
+    now: Now,
+    total: Option<Duration>,
+) -> Option<(HeaderName, String)> {
     let left = left(exchange, now)?;
     let spent = Duration::from_nanos(now.since_ns(exchange.admitted));
-    let left = left.min(total.saturating_sub(spent));
+    let left = total.map_or(left, |total| left.min(total.saturating_sub(spent)));
     // None is no timeout to gRPC: what is over is as good as over.
     Some((TIMEOUT, written(left.max(Duration::from_nanos(1)))))
 }
 
-/// The reason of a failure that came with the client's own deadline: how long a client waits says
-/// nothing of the service, so that nobody can open its circuit by being impatient.
-pub fn or_deadline(reason: Reason, exchange: &Exchange, now: Now) -> Reason {
+/// What a client is told of a failure for which `blamed` is the reason.
+///
+/// What ends with the client's own deadline ends by it: how long a client waits says nothing of the
+/// service, so that nobody can open its circuit by being impatient. And a client may pause as long as
+/// it likes: a service that breaks off meanwhile is gone, even if it is not to blame.
+pub fn reason(blamed: Reason, by_service: bool, exchange: &Exchange, now: Now) -> Reason {
     let over = left(exchange, now).is_some_and(|left| left <= EARLY);
-    match reason {
-        Reason::UpstreamTimeout | Reason::UpstreamReset | Reason::UpstreamInvalid if over => {
+    let paused = exchange.call.is_some() && by_service && !exchange.conn.expired();
+    match blamed {
+        Reason::UpstreamTimeout
+        | Reason::UpstreamReset
+        | Reason::UpstreamInvalid
+        | Reason::BodyTimeout
+            if over =>
+        {
             Reason::DeadlineExceeded
         }
-        _ => reason,
+        Reason::BodyTimeout if paused => Reason::UpstreamReset,
+        _ => blamed,
     }
 }
 
@@ -155,6 +169,7 @@ pub fn status(reason: Reason) -> Status {
         Reason::BadRequest
         | Reason::AmbiguousPath
         | Reason::TenantMissing
+        | Reason::ExpectationFailed
         | Reason::WebSocketVersion => Status::INVALID_ARGUMENT,
         Reason::CredentialsMalformed
         | Reason::CredentialsMissing
@@ -171,6 +186,7 @@ pub fn status(reason: Reason) -> Status {
         Reason::RouteNotFound
         | Reason::MethodNotAllowed
         | Reason::MethodUnsupported
+        | Reason::CodingUnsupported
         | Reason::VersionUnsupported => Status::UNIMPLEMENTED,
         Reason::BodyTooLarge
         | Reason::UriTooLong
@@ -190,6 +206,7 @@ pub fn status(reason: Reason) -> Status {
         | Reason::UpstreamTlsFailed
         | Reason::UpstreamReset
         | Reason::UpstreamInvalid
+        | Reason::ProxyLoop
         | Reason::CircuitOpen
         | Reason::NoHealthyTarget
         | Reason::Overloaded
@@ -343,35 +360,52 @@ mod tests {
         assert_eq!(due(Some(ms(100) + Duration::from_nanos(1))), Ok(Some(1)));
 
         let told = |deadline, now, total| {
-            let told = timeout(&exchange(deadline), Now::at_ms(now), ms(total));
+            let total = (total > 0).then(|| ms(total));
+            let told = timeout(&exchange(deadline), Now::at_ms(now), total);
             told.map(|(_, text)| text)
         };
         let (long, short) = (Some(ms(9000)), Some(ms(3000)));
         assert_eq!(told(None, 1500, 5000), None);
         assert_eq!(told(short, 1500, 5000).as_deref(), Some("2500000u"));
         assert_eq!(told(long, 1500, 5000).as_deref(), Some("4600000u"));
+        assert_eq!(told(long, 1500, 0).as_deref(), Some("8500000u"));
         assert_eq!(told(Some(ms(400)), 1500, 5000).as_deref(), Some("1n"));
     }
 
     #[test]
     fn an_impatient_client_blames_nobody() {
         let call = exchange(Some(Duration::from_millis(500)));
-        let late = |reason, ms| or_deadline(reason, &call, Now::at_ms(ms));
-        for reason in [Reason::UpstreamTimeout, Reason::UpstreamReset] {
-            assert_eq!(late(reason, 1470), reason);
-            assert_eq!(late(reason, 1490), Reason::DeadlineExceeded);
+        let late = |blamed, ms| reason(blamed, true, &call, Now::at_ms(ms));
+        for blamed in [Reason::UpstreamTimeout, Reason::UpstreamReset] {
+            assert_eq!(late(blamed, 1470), blamed);
+            assert_eq!(late(blamed, 1490), Reason::DeadlineExceeded);
         }
         let other = Reason::UpstreamConnectFailed;
         assert_eq!(late(other, 1600), other);
         let patient = exchange(None);
-        let reason = Reason::UpstreamTimeout;
-        assert_eq!(or_deadline(reason, &patient, Now::at_ms(9000)), reason);
+        let blamed = Reason::UpstreamTimeout;
+        assert_eq!(reason(blamed, true, &patient, Now::at_ms(9000)), blamed);
 
         let (hasty, patient) = (Call::new(Some(Duration::ZERO)), Call::new(None));
         let fails = |call, n| is_failure(call, Status(n));
         assert!(fails(&patient, 4) && !fails(&hasty, 4));
         let bad: Vec<u16> = (0..20).filter(|n| fails(&hasty, *n)).collect();
         assert_eq!(bad, [13, 14, 15]);
+    }
+
+    #[test]
+    fn a_service_that_breaks_off_in_a_pause_is_gone() {
+        let now = Now::at_ms(2000);
+        let mut call = exchange(None);
+        let told = |by_service, call: &Exchange| reason(Reason::BodyTimeout, by_service, call, now);
+        assert_eq!(told(true, &call), Reason::UpstreamReset);
+        assert_eq!(told(false, &call), Reason::BodyTimeout);
+        call.call = None;
+        assert_eq!(
+            told(true, &call),
+            Reason::BodyTimeout,
+            "an upload that stalls"
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use crate::support::rpc::{Channel, Does, Service, Told};
 use crate::support::{Gateway, Stopwatch, eventually, mint};
 use h2::Reason;
+use std::time::Duration;
 
 /// A gateway that speaks HTTP/2 in front of this service, with a route for each thing to try.
 fn gateway(service: &Service, upstream: &str) -> Gateway {
@@ -23,6 +24,7 @@ routes:
   - {{ name: limited, match: {{ path: /limited.Service }}, auth: none, limits: [one], to: up }}
   - {{ name: short, match: {{ path: /short.Service }}, auth: none, timeout: 300ms, to: up }}
   - {{ name: small, match: {{ path: /small.Service }}, auth: none, max_body: 10B, to: up }}
+  - {{ name: stream, match: {{ path: /stream.Service }}, auth: none, timeout: 300ms, streaming: {{ idle_timeout: 1s }}, to: up }}
   - {{ name: get, match: {{ path: /get.Service, methods: [GET] }}, auth: none, to: up }}
 ",
         mint::ISSUER
@@ -319,6 +321,54 @@ fn an_answer_that_has_begun_is_reset_at_the_deadline() {
     eventually("a cancellation", || service.cancelled() == [Reason::CANCEL]);
     let line = gateway.line_where(|line| line["route"] == "open");
     assert_eq!(line["reason"], "deadline_exceeded");
+}
+
+#[test]
+fn on_a_route_for_streams_the_deadline_is_absolute_and_nothing_else() {
+    let service = Service::start(|heard| match heard.header("x-do") {
+        Some("tick") => Does::Ticks(Duration::from_millis(50)),
+        _ => Does::status(0),
+    });
+    let gateway = gateway(&service, "");
+    let channel = Channel::open(gateway.address());
+    let watch = Stopwatch::start();
+    let sent = [("x-do", "tick"), ("grpc-timeout", "800m")];
+    let told = channel.call("/stream.Service/Do", &sent);
+    watch.shows(750, 2500);
+    assert_eq!((told.status, told.reset), (200, Some(Reason::CANCEL)));
+    assert!(told.body.len() >= 5 * 5, "longer than `timeout`: {told:?}");
+    let line = gateway.line_where(|line| line["route"] == "stream");
+    assert_eq!(line["reason"], "deadline_exceeded");
+    channel.call("/stream.Service/Do", &[("grpc-timeout", "20S")]);
+    let heard = service.heard();
+    let told = heard[1].header("grpc-timeout").expect("a deadline");
+    let told: u64 = told
+        .strip_suffix('u')
+        .expect("microseconds")
+        .parse()
+        .unwrap();
+    assert!(
+        (18_000_000..20_000_000).contains(&told),
+        "not the route's timeout: {told}"
+    );
+}
+
+#[test]
+fn a_service_that_leaves_a_pausing_client_is_gone_and_not_to_blame() {
+    let service = Service::start(|heard| match heard.header("x-do") {
+        Some("leave") => Does::Leaves(Duration::from_millis(1500), Reason::INTERNAL_ERROR),
+        _ => Does::status(0),
+    });
+    let gateway = gateway(&service, ", circuit_breaker: { consecutive_failures: 1 }");
+    let channel = Channel::open(gateway.address());
+    let mut call = channel.begin("/open.Service/Do", &[("x-do", "leave")]);
+    call.send(b"\0\0\0\0\0", false);
+    assert_eq!(call.told().is(), ("14", "upstream_reset"));
+    assert_eq!(
+        open(&gateway, &[]).field("grpc-status"),
+        "0",
+        "the circuit is closed"
+    );
 }
 
 #[test]

@@ -8,10 +8,12 @@ pub mod gateway;
 pub mod mint;
 pub mod origin;
 pub mod pki;
+pub mod recorder;
 pub mod rpc;
 pub mod stderr;
 pub mod tls;
 pub mod websocket;
+pub mod wire;
 
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;

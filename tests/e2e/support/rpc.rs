@@ -10,6 +10,7 @@ use std::fmt;
 use std::future::{Future, pending, poll_fn};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 
@@ -186,10 +187,14 @@ pub enum Does {
     EndsWith(u16, Fields),
     /// 200 and this body, then nothing more.
     Stalls(Vec<u8>),
+    /// 200, then an empty message so often, for ever.
+    Ticks(Duration),
     /// 200 and this body, then the end of the stream with this reason.
     Breaks(Vec<u8>, Reason),
     /// The end of the stream with this reason.
     Resets(Reason),
+    /// Nothing for a while, then the end of the stream with this reason.
+    Leaves(Duration, Reason),
     /// Nothing.
     Hangs,
 }
@@ -290,12 +295,17 @@ async fn serve(
         Does::Breaks(body, reason) => match begun(&mut answer, body) {
             Ok(mut stream) => {
                 // What is still queued would go with the stream.
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                tokio::time::sleep(Duration::from_millis(50)).await;
                 stream.send_reset(reason);
                 Ok(())
             }
             Err(error) => Err(error),
         },
+        Does::Leaves(late, reason) => {
+            tokio::time::sleep(late).await;
+            answer.send_reset(reason);
+            Ok(())
+        }
         Does::Resets(reason) => {
             answer.send_reset(reason);
             Ok(())
@@ -304,6 +314,16 @@ async fn serve(
             Ok(mut stream) => {
                 let over = poll_fn(|cx| stream.poll_reset(cx)).await;
                 inner.cancelled.lock().unwrap().extend(over);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        },
+        Does::Ticks(every) => match begun(&mut answer, Vec::new()) {
+            Ok(mut stream) => {
+                let message = || Bytes::from_static(b"\0\0\0\0\0");
+                while stream.send_data(message(), false).is_ok() {
+                    tokio::time::sleep(every).await;
+                }
                 Ok(())
             }
             Err(error) => Err(error),

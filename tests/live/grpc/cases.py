@@ -129,12 +129,13 @@ async def clients_deadline(side):
     error = await side.refused(side.call("unary_unary", "Hang")(b"", timeout=0.4, metadata=sent))
     equal(error.code(), S.DEADLINE_EXCEEDED)
     seen = await side.seen(name)
-    assert 0 < seen.remaining <= 0.4, f"the service was told of {seen.remaining} s"
+    # Client libraries round up.
+    assert 0 < seen.remaining <= 0.45, f"the service was told of {seen.remaining} s"
     await asyncio.wait_for(seen.cancelled.wait(), PATIENCE)
     told = json.loads(await side.call("unary_unary", "Tell")(b"", timeout=3000))
     assert 5 < told["remaining"] <= 10.1, f"no longer than the gateway waits: {told['remaining']}"
     told = json.loads(await side.call("unary_unary", "Tell", "Stream")(b"", timeout=3000))
-    assert 2900 < told["remaining"] <= 3000.1, f"a stream has its whole time: {told['remaining']}"
+    assert 2900 < told["remaining"] < 3100, f"a stream has its whole time: {told['remaining']}"
 
 
 async def gateways_deadline(side):
@@ -223,6 +224,22 @@ async def the_circuit(side):
     assert int(trailing(error)["grpc-retry-pushback-ms"]) > 0
 
 
+async def pauses(side):
+    """A client that has nothing to say for a while is no slow one; the default rate counts after 5 s."""
+
+    async def paused(service):
+        call = side.call("stream_stream", "Chat", service)()
+        await call.write(b"before")
+        equal(await call.read(), b"before")
+        await asyncio.sleep(7)
+        await call.write(b"behind")
+        equal(await call.read(), b"behind")
+        await call.done_writing()
+        equal(await call.code(), S.OK)
+
+    await asyncio.gather(paused("Open"), paused("Stream"))
+
+
 async def many(side, calls, service="Open"):
     """Forty at a time over four connections; not one may fail."""
     channels = [side.dial() for _ in range(4)]
@@ -245,7 +262,10 @@ async def many(side, calls, service="Open"):
 
 async def connections_that_age(side, calls):
     """The service sends its connections away (GOAWAY) all the time."""
+    side.service.peers.clear()
     await many(side, calls, "Ageing")
+    # Two workers have one each, again and again.
+    assert len(side.service.peers) > 2, f"none was sent away: {side.service.peers}"
 
 
 async def a_drain(side):

@@ -33,8 +33,11 @@ async def played(side, calls):
         ("many", lambda side: cases.many(side, calls)),
         ("connections_that_age", lambda side: cases.connections_that_age(side, calls)),
     ]
+    # It waits most of the time, and nobody has to wait for it.
+    pauses = asyncio.ensure_future(timed("pauses", cases.pauses(side)))
     for name, case in [(case.__name__, case) for case in cases.CASES] + counted:
         yield await timed(name, case(side))
+    yield await pauses
 
 
 async def timed(name, case):

@@ -20,6 +20,7 @@ class Service(grpc.GenericRpcHandler):
 
     def __init__(self):
         self.seen = {}
+        self.peers = set()
         self._methods = {
             "Echo": grpc.unary_unary_rpc_method_handler(self._echo),
             "Tell": grpc.unary_unary_rpc_method_handler(self._tell),
@@ -41,6 +42,7 @@ class Service(grpc.GenericRpcHandler):
         return seen
 
     async def _echo(self, request, context):
+        self.peers.add(context.peer())
         await context.send_initial_metadata((("x-early", "first"),))
         context.set_trailing_metadata((("x-late", "last"), ("x-late-bin", b"\x00\xff")))
         return request
