@@ -106,10 +106,7 @@ pub fn compile(conf: &FileConf, tools: &Tools<'_>) -> Result<Snapshot, Faults> {
             ErrorFormConf::Plain => ErrorShape::Plain,
         },
         trusted_proxies: Networks(trusted_proxies.iter().map(|n| n.value).collect()),
-        forwarded: Forwarded {
-            x_forwarded: server.forwarded.value != ForwardedConf::Forwarded,
-            forwarded: server.forwarded.value != ForwardedConf::XForwarded,
-        },
+        forwarded: told(server.forwarded.value),
         via: server
             .via
             .as_ref()
@@ -122,6 +119,13 @@ pub fn compile(conf: &FileConf, tools: &Tools<'_>) -> Result<Snapshot, Faults> {
         providers: identities.providers,
         stores: limits.stores,
     })
+}
+
+fn told(conf: ForwardedConf) -> Forwarded {
+    Forwarded {
+        x_forwarded: conf != ForwardedConf::Forwarded,
+        forwarded: conf != ForwardedConf::XForwarded,
+    }
 }
 
 fn flood_limit(conf: &FloodConf) -> Result<Flood, Fault> {
