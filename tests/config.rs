@@ -36,7 +36,8 @@ use tollgate::config::yaml::{self, Content, Node};
 use tollgate::config::{self, Fault, Faults, Loaded};
 use tollgate::edge::accept::Socket;
 use tollgate::observe::metrics::Metrics;
-use tollgate::snapshot::compile::{Tools, compile};
+use tollgate::server::prepare;
+use tollgate::snapshot::compile::Tools;
 
 /// The environment of all cases.
 fn env(name: &str) -> Option<String> {
@@ -94,7 +95,7 @@ fn load(path: &Path) -> Result<Loaded, Faults> {
         clock: &clock,
         metrics: &metrics,
     };
-    compile(&loaded.conf, &tools).map(|_| loaded)
+    prepare(&loaded.conf, &tools).map(|_| loaded)
 }
 
 #[test]
