@@ -14,12 +14,13 @@ use pingora::tls::ssl::{
 use sha2::{Digest, Sha256};
 use std::sync::{Arc, LazyLock};
 
-/// Ciphers of TLS 1.2 (those of TLS 1.3 are fixed): forward secret and authenticated, AES-128 and
-/// ChaCha20 as the client likes, since it knows whether it has AES in hardware.
-const CIPHERS: &str = "[ECDHE-ECDSA-AES128-GCM-SHA256|ECDHE-ECDSA-CHACHA20-POLY1305|\
-                       ECDHE-RSA-AES128-GCM-SHA256|ECDHE-RSA-CHACHA20-POLY1305]:\
-                       ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384";
-/// Groups to agree on a key in, the one that withstands quantum computers first.
+/// Ciphers of TLS 1.2 (those of TLS 1.3 are fixed): forward secret and authenticated. All are good,
+/// so the client's order holds: it knows whether it has AES in hardware.
+const CIPHERS: &str = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:\
+                       ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:\
+                       ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305";
+/// Groups to agree on a key in. The client's order holds here too: what it likes best it has sent a
+/// key for, and any other would cost it a round trip.
 const GROUPS: &str = "X25519MLKEM768:X25519:P-256:P-384";
 
 const H2: &[u8] = b"h2";
@@ -77,11 +78,14 @@ pub fn serving(
     }
     context.set_private_key(&certificate.key)?;
     context.check_private_key()?;
+    let session = session_id_context(policy, authorities, &certificate.names);
+    context.set_session_id_context(&session)?;
     let mark = MARK.as_ref().map_err(Clone::clone)?;
     (mark.set)(&mut context, certificate.names.clone());
     Ok(context.build())
 }
 
+/// What all contexts of a listener have in common.
 fn common(
     policy: &Policy,
     authorities: Option<&Authorities>,
@@ -96,13 +100,12 @@ fn common(
     context.set_max_proto_version(Some(SslVersion::TLS1_3))?;
     context.set_strict_cipher_list(CIPHERS)?;
     context.set_curves_list(GROUPS)?;
-    context.set_options(SslOptions::CIPHER_SERVER_PREFERENCE | SslOptions::NO_COMPRESSION);
+    context.set_options(SslOptions::NO_COMPRESSION);
     // Sessions are kept by clients, in tickets, and take no memory here.
     context.set_session_cache_mode(SslSessionCacheMode::NO_INTERNAL);
     if !policy.resumption {
         context.set_options(SslOptions::NO_TICKET);
     }
-    context.set_session_id_context(&session_id_context(policy, authorities))?;
     let http2 = policy.http2;
     context.set_alpn_select_callback(move |_, offered| select_protocol(offered, http2));
     if let Some(required) = policy.client_required {
@@ -118,12 +121,23 @@ fn common(
     Ok(context)
 }
 
-/// Sessions of one listener and one set of client authorities are of no use anywhere else, nor once
-/// the set has changed.
-fn session_id_context(policy: &Policy, authorities: Option<&Authorities>) -> [u8; 32] {
+/// Sessions of one listener, one set of names (RFC 6066 §3) and one set of client authorities are of
+/// no use for others. A certificate that is renewed keeps them.
+fn session_id_context(
+    policy: &Policy,
+    authorities: Option<&Authorities>,
+    names: &Names,
+) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(policy.listener.as_bytes());
     hash.update([0, u8::from(policy.client_required == Some(true))]);
+    for list in [&names.exact, &names.wildcards] {
+        for name in list {
+            hash.update(name.as_bytes());
+            hash.update([0]);
+        }
+        hash.update([0]);
+    }
     for authority in authorities.iter().flat_map(|a| &a.certificates) {
         hash.update(authority.to_der().unwrap_or_default());
     }

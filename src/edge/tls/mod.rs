@@ -177,7 +177,10 @@ impl Tls {
             Ok((_, info)) => self
                 .metrics
                 .completed(info.version == Version::Tls13, info.resumed),
-            Err(fault) => self.metrics.failed(fault.cause),
+            Err(fault) => {
+                self.metrics.failed(fault.cause);
+                log::debug!("listener {}: no TLS: {fault}", self.policy.listener);
+            }
         }
         done
     }

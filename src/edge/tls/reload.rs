@@ -7,6 +7,7 @@ use super::certificate::{Certificate, DAY_S};
 use super::choose::{self, Ready, Table};
 use super::client::Authorities;
 use super::context;
+use crate::config;
 use crate::identity::rfc3339;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -224,9 +225,14 @@ impl Tls {
         }
         let table = Table::new(&book.ready(), self.refuse_unknown);
         self.table.store(Arc::new(table));
+        let now_s = self.clock.now().unix_s();
         for at in pairs.keys() {
             let pair = &book.pairs[*at];
-            self.told(&pair.cert.0.display(), pair.ready.certificate.not_after);
+            let certificate = &pair.ready.certificate;
+            self.told(&pair.cert.0.display(), certificate.not_after);
+            for warning in certificate.warnings(now_s) {
+                log::warn!("{}", config::Fault::new(&pair.cert.place, warning));
+            }
         }
         self.metrics.certificates(book.series());
         true
