@@ -101,10 +101,7 @@ pub fn compile(conf: &FileConf, tools: &Tools<'_>) -> Result<Snapshot, Faults> {
     }
     let (table, routes) = compiled;
     Ok(Snapshot {
-        errors: match server.errors.value {
-            ErrorFormConf::Problem => ErrorShape::Problem,
-            ErrorFormConf::Plain => ErrorShape::Plain,
-        },
+        errors: shape(server.errors.value),
         trusted_proxies: Networks(trusted_proxies.iter().map(|n| n.value).collect()),
         forwarded: told(server.forwarded.value),
         via: server
@@ -119,6 +116,13 @@ pub fn compile(conf: &FileConf, tools: &Tools<'_>) -> Result<Snapshot, Faults> {
         providers: identities.providers,
         stores: limits.stores,
     })
+}
+
+fn shape(conf: ErrorFormConf) -> ErrorShape {
+    match conf {
+        ErrorFormConf::Problem => ErrorShape::Problem,
+        ErrorFormConf::Plain => ErrorShape::Plain,
+    }
 }
 
 fn told(conf: ForwardedConf) -> Forwarded {
