@@ -8,7 +8,12 @@
 )]
 
 #[path = "e2e/support/pki.rs"]
-#[expect(dead_code, unused_imports, reason = "other tests use the rest of it")]
+#[expect(
+    dead_code,
+    unused_imports,
+    clippy::needless_pass_by_value,
+    reason = "made for other tests, which use the rest of it"
+)]
 mod pki;
 
 use pki::{Authority, Trust};

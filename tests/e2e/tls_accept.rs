@@ -197,15 +197,12 @@ fn the_protocol_is_agreed_on_or_there_is_no_connection() {
         (&h1_only, &["h2"], Err(())),
     ] {
         let met = end.meet(&Trust::all().alpn(offered).client(), "a.test");
-        match agreed {
-            Ok(agreed) => {
-                assert_eq!(met.client().alpn.as_deref(), agreed, "{offered:?}");
-                assert_eq!(met.info().http2, agreed == Some("h2"), "{offered:?}");
-            }
-            Err(()) => {
-                assert_eq!(met.fault(), HandshakeFault::NoAlpn, "{offered:?}");
-                assert_eq!(met.alert(), AlertDescription::NoApplicationProtocol);
-            }
+        if let Ok(agreed) = agreed {
+            assert_eq!(met.client().alpn.as_deref(), agreed, "{offered:?}");
+            assert_eq!(met.info().http2, agreed == Some("h2"), "{offered:?}");
+        } else {
+            assert_eq!(met.fault(), HandshakeFault::NoAlpn, "{offered:?}");
+            assert_eq!(met.alert(), AlertDescription::NoApplicationProtocol);
         }
     }
 }

@@ -149,11 +149,9 @@ fn session_id_context(
 pub(super) fn select_protocol(offered: &[u8], http2: bool) -> Result<&[u8], AlpnError> {
     let ours = |name: &&[u8]| protocols(offered).find(|p| p == name);
     let h2 = Some(H2).filter(|_| http2);
-    let found = [h2, Some(HTTP_1_1)].into_iter().flatten();
-    found
-        .filter_map(|name| ours(&name))
-        .next()
-        .ok_or(AlpnError::ALERT_FATAL)
+    let mut found = [h2, Some(HTTP_1_1)].into_iter().flatten();
+    let agreed = found.find_map(|name| ours(&name));
+    agreed.ok_or(AlpnError::ALERT_FATAL)
 }
 
 /// The names in a list as the extension has it: each behind a byte with its length.
@@ -191,9 +189,12 @@ pub fn speaks_http2(ssl: &SslRef) -> bool {
 
 /// The names of a certificate in its context, from where a finished handshake reads them.
 struct Mark {
-    set: Box<dyn Fn(&mut SslContextBuilder, Arc<Names>) + Send + Sync>,
-    get: Box<dyn Fn(&SslRef) -> Option<Arc<Names>> + Send + Sync>,
+    set: Box<Set>,
+    get: Box<Get>,
 }
+
+type Set = dyn Fn(&mut SslContextBuilder, Arc<Names>) + Send + Sync;
+type Get = dyn Fn(&SslRef) -> Option<Arc<Names>> + Send + Sync;
 
 static MARK: LazyLock<Result<Mark, ErrorStack>> = LazyLock::new(|| {
     let slot = SslContext::new_ex_index::<Arc<Names>>()?;
