@@ -130,6 +130,8 @@ impl ProxyHttp for Gateway {
         end: bool,
         ctx: &mut Ctx,
     ) -> Result<()> {
+        // Forwarded in chunks, a piece of nothing would be a last chunk before the last.
+        body.take_if(|bytes| bytes.is_empty());
         send::body(body.as_ref(), end, ctx)
     }
 
