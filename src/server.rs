@@ -100,9 +100,6 @@ impl Server {
             metrics: &metrics,
         };
         let (snapshot, tls) = prepare(conf, &tools).map_err(StartFault::Config)?;
-        for warning in &tls.warnings {
-            log::warn!("{warning}");
-        }
         let (access_log, log) = open_log(&conf.log, &clock)?;
         let shared = share(snapshot, clock, metrics, access_log);
         // Bound before anything is started: a port that is taken must leave nothing behind.
@@ -111,8 +108,7 @@ impl Server {
         let admin_socket = admin_socket.transpose()?;
         let (stop, stopping) = watch::channel(false);
         let background = background(&shared.snapshot.load_full(), &shared, &stopping)?;
-        let tls: Vec<_> = tls.by_listener.into_iter().map(|(_, tls)| tls).collect();
-        background.spawn(tls::watch(tls.clone()));
+        let tls = attend(&background, tls);
         let refuse = refuser(&shared);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let count = workers.as_ref().map_or(cores, |w| w.value as usize);
@@ -234,6 +230,16 @@ impl Drop for Server {
             let _ = std::fs::remove_file(path);
         }
     }
+}
+
+/// Begins to look after certificates: says what is to be known of them, and watches their files.
+fn attend(background: &Runtime, loaded: tls::Loaded) -> Vec<Arc<Tls>> {
+    for warning in &loaded.warnings {
+        log::warn!("{warning}");
+    }
+    let all: Vec<_> = loaded.by_listener.into_iter().map(|(_, tls)| tls).collect();
+    background.spawn(tls::watch(all.clone()));
+    all
 }
 
 /// Makes of a config what can serve, up to binding.

@@ -2,12 +2,10 @@
 
 use super::check::Findings;
 use super::check_upstream_tls;
-use super::decode::{Spanned, Value};
+use super::decode::Spanned;
 use super::error::message;
-use super::tls::ServerName;
 use super::upstream::{
-    BreakerConf, CircuitBreakerConf, HealthCheckConf, TargetAddress, TimeoutsConf, UpstreamConf,
-    UpstreamProtocolConf,
+    BreakerConf, CircuitBreakerConf, HealthCheckConf, TimeoutsConf, UpstreamConf,
 };
 
 /// Judges all upstreams.
@@ -16,10 +14,7 @@ pub(super) fn check(upstreams: &[Spanned<UpstreamConf>], f: &mut Findings) {
         let addresses = upstream.targets.iter().map(|t| &t.address);
         let sound = addresses.filter_map(|a| Some((a.sound()?, &a.place)));
         f.listed_once(sound.map(|(a, place)| ((&a.host, a.port), place)));
-        tls(upstream, f);
-        if let Some(tls) = &upstream.tls {
-            check_upstream_tls::check(tls, f);
-        }
+        check_upstream_tls::check(upstream, f);
         timeouts(&upstream.timeouts, f);
         if let Some(health) = &upstream.health_check {
             health_check(health, f);
@@ -27,26 +22,6 @@ pub(super) fn check(upstreams: &[Spanned<UpstreamConf>], f: &mut Findings) {
         if let CircuitBreakerConf::On(breaker) = &upstream.circuit_breaker {
             circuit_breaker(breaker, f);
         }
-    }
-}
-
-/// A certificate is verified against a name. Without one it would not be verified at all, so a
-/// target that is no DNS name needs one written.
-fn tls(upstream: &UpstreamConf, f: &mut Findings) {
-    let protocol = &upstream.protocol;
-    let Some(tls) = &upstream.tls else {
-        if protocol.sound() == Some(&UpstreamProtocolConf::Auto) {
-            f.fault(&protocol.place, message!("is agreed on within TLS (found `auto` without `tls`, want `tls`, or `http1` or `http2`)"));
-        }
-        return;
-    };
-    if tls.sound().is_none() || tls.server_name.is_some() {
-        return;
-    }
-    let unnamed = |a: &&TargetAddress| ServerName::parse(&a.host).is_err();
-    let mut targets = upstream.targets.iter().filter_map(|t| t.address.sound());
-    if let Some(target) = targets.find(unnamed) {
-        f.fault(&tls.place.field("server_name"), message!("is missing (found the target `{target}`, which is no DNS name, want the one that its certificate bears, such as `users.internal`)"));
     }
 }
 

@@ -1,15 +1,39 @@
-//! What has to be in the files that the `tls` of an upstream names.
+//! What has to go with the `tls` of an upstream, and what has to be in the files that it names.
 
 use super::check::Findings;
-use super::decode::Spanned;
+use super::decode::{Spanned, Value};
 use super::error::message;
 use super::expand;
 use super::material::{MAX_PEM, PemFile};
-use super::tls::{KeyPairConf, UpstreamTlsConf};
+use super::tls::{KeyPairConf, ServerName, UpstreamTlsConf};
+use super::upstream::{TargetAddress, UpstreamConf, UpstreamProtocolConf};
 use crate::upstream::tls::{Pair, authorities, key_pair};
 
-/// Judges the files of one upstream.
-pub(super) fn check(tls: &UpstreamTlsConf, f: &mut Findings) {
+/// Judges one upstream.
+pub(super) fn check(upstream: &UpstreamConf, f: &mut Findings) {
+    let protocol = &upstream.protocol;
+    if let Some(tls) = &upstream.tls {
+        server_name(upstream, tls, f);
+        files(tls, f);
+    } else if protocol.sound() == Some(&UpstreamProtocolConf::Auto) {
+        f.fault(&protocol.place, message!("is agreed on within TLS (found `auto` without `tls`, want `tls`, or `http1` or `http2`)"));
+    }
+}
+
+/// A certificate is verified against a name. Without one it would not be verified at all, so a
+/// target that is no DNS name needs one written.
+fn server_name(upstream: &UpstreamConf, tls: &Spanned<UpstreamTlsConf>, f: &mut Findings) {
+    if tls.sound().is_none() || tls.server_name.is_some() {
+        return;
+    }
+    let unnamed = |a: &&TargetAddress| ServerName::parse(&a.host).is_err();
+    let mut targets = upstream.targets.iter().filter_map(|t| t.address.sound());
+    if let Some(target) = targets.find(unnamed) {
+        f.fault(&tls.place.field("server_name"), message!("is missing (found the target `{target}`, which is no DNS name, want the one that its certificate bears, such as `users.internal`)"));
+    }
+}
+
+fn files(tls: &UpstreamTlsConf, f: &mut Findings) {
     if let Some(ca) = &tls.ca {
         certificates(ca, f);
     }

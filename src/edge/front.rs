@@ -4,6 +4,7 @@
 
 use super::body::Delimiter;
 use super::guard::{Guard, Step};
+use super::linger::linger;
 use super::open::carrier;
 use super::sweep;
 use super::transport::Transport;
@@ -22,8 +23,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 /// Writes up to this many bytes are gathered, so that header and body leave in one call.
 const WRITE_BUFFER: usize = 16 * 1024;
@@ -31,8 +31,6 @@ const WRITE_BUFFER: usize = 16 * 1024;
 const SCRATCH: usize = 17 * 1024;
 /// Write buffers that a worker keeps for reuse.
 const SPARES: usize = 64;
-/// How long, and how much, a closed connection is still read so that its answer is not lost.
-const LINGER: (Duration, u64) = (Duration::from_secs(2), 1024 * 1024);
 
 thread_local! {
     static READ: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
@@ -245,6 +243,19 @@ impl Front {
         Poll::Ready(Ok(()))
     }
 
+    /// Fills `buf` with what the client of a tunnel says. Pingora ends both directions with the
+    /// client's: that end is told only once the service has nothing more to say either.
+    fn poll_tunnel(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.gone {
+            ready!(self.poll_raw(cx, buf))?;
+            if !self.gone {
+                return Poll::Ready(Ok(()));
+            }
+            self.conn.half_close();
+        }
+        expire(&self.conn, cx).map(|_| Ok(()))
+    }
+
     /// Fills `buf` with frames that the guard lets pass. An error ends the stream for the reader;
     /// its shutdown tells the client why. When all of it ends is the affair of the connection's loop.
     fn poll_frames(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -292,7 +303,7 @@ impl Front {
         }
         if !self.rest.is_empty() {
             let n = buf.remaining().min(self.rest.len());
-            let n = self.body.take(&self.rest[..n]).map_err(broken)?;
+            let n = self.body.take(&self.rest[..n])?;
             buf.put_slice(&self.rest.split_to(n));
             return Poll::Ready(Ok(()));
         }
@@ -314,7 +325,7 @@ impl Front {
         let read = part.filled();
         self.gone = read.is_empty();
         self.conn.came(read.len());
-        let n = self.body.take(read).map_err(broken)?;
+        let n = self.body.take(read)?;
         self.rest.extend_from_slice(&read[n..]);
         buf.advance(n);
         Poll::Ready(Ok(()))
@@ -346,10 +357,6 @@ fn send(
     }
 }
 
-fn broken(_: super::body::BadChunk) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "broken chunked framing")
-}
-
 /// Ready with an error once the connection's time is up; otherwise leaves a waker for then.
 fn expire(conn: &Connection, cx: &mut Context<'_>) -> Poll<io::Error> {
     conn.wake_on_expiry(cx.waker());
@@ -370,7 +377,11 @@ impl AsyncRead for Front {
             return me.poll_frames(cx, buf);
         }
         if me.conn.is_tunnel() {
-            return me.poll_raw(cx, buf);
+            return me.poll_tunnel(cx, buf);
+        }
+        // Whoever reads has nothing more to write for now: of a stream, what was gathered goes out.
+        if !me.written.is_empty() && me.conn.is_bound_by_idle() {
+            let _ = me.poll_empty(cx)?;
         }
         if !me.body.done() {
             return me.poll_body(cx, buf);
@@ -449,19 +460,6 @@ impl Drop for Front {
             runtime.spawn(linger(transport, written, held));
         }
     }
-}
-
-/// What is held until then keeps the connection's place: it still has a socket.
-async fn linger<T>(transport: Transport, written: Vec<u8>, held: T) {
-    let _ = tokio::time::timeout(LINGER.0, close(transport, &written)).await;
-    drop(held);
-}
-
-async fn close(mut transport: Transport, written: &[u8]) -> io::Result<()> {
-    transport.write_all(written).await?;
-    transport.shutdown().await?;
-    tokio::io::copy(&mut transport.take(LINGER.1), &mut tokio::io::sink()).await?;
-    Ok(())
 }
 
 #[async_trait]

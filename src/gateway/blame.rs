@@ -18,6 +18,7 @@ pub fn reason(error: &Error, conn: &Connection, body_complete: bool) -> Reason {
         (ErrorSource::Downstream, ErrorType::WriteError) => return Reason::ClientClosed,
         _ if conn.is_slow_reader() => return Reason::ClientTooSlow,
         _ if conn.is_slow_body() => return Reason::BodyTimeout,
+        _ if conn.expired() && conn.is_tunnel() => return Reason::IdleTimeout,
         _ if conn.expired() => return slow(conn, body_complete),
         _ => (),
     }

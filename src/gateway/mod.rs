@@ -4,7 +4,9 @@ pub mod blame;
 pub mod choose;
 pub mod expect;
 pub mod fail;
+pub mod forwarded;
 pub mod front;
+pub mod grpc;
 pub mod http2;
 pub mod probe;
 pub mod receive;
@@ -13,6 +15,7 @@ pub mod reply;
 pub mod retry;
 pub mod screen;
 pub mod send;
+pub mod tunnel;
 
 use crate::base::clock::Clock;
 use crate::exchange::Exchange;
@@ -24,6 +27,7 @@ use crate::upstream::peer;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::HeaderMap;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
@@ -73,6 +77,10 @@ pub struct Ctx {
     pub flight: Option<choose::Flight>,
     /// Body bytes that have come.
     pub bytes_in: u64,
+    /// Whether the client was told to go on with its body.
+    pub told_to_go_on: bool,
+    /// Whether the request ends with its body unsent: its answer did not need it.
+    pub unsent: bool,
 }
 
 /// The connection that a session is on; every one comes from our own edge.
@@ -97,7 +105,9 @@ impl ProxyHttp for Gateway {
     }
 
     async fn upstream_peer(&self, _: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
-        choose::target(&self.shared, ctx)
+        let peer = choose::target(&self.shared, ctx)?;
+        choose::wait(ctx).await;
+        Ok(peer)
     }
 
     async fn connected_to_upstream(
@@ -110,7 +120,10 @@ impl ProxyHttp for Gateway {
         ctx: &mut Ctx,
     ) -> Result<()> {
         record::connected(&self.shared, ctx);
-        peer::judge(peer, digest)
+        tunnel::connected(ctx);
+        let judged = peer::judge(peer, digest);
+        choose::connected(ctx, judged.is_ok());
+        judged
     }
 
     async fn upstream_request_filter(
@@ -119,8 +132,10 @@ impl ProxyHttp for Gateway {
         request: &mut RequestHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        send::prepare(request, ctx)?;
-        expect::meet(session, request).await
+        send::prepare(request, session.req_header().version, ctx)?;
+        send::tell_call(&self.shared, request, ctx)?;
+        ctx.told_to_go_on |= expect::meet(session, request).await?;
+        Ok(())
     }
 
     async fn request_body_filter(
@@ -130,9 +145,7 @@ impl ProxyHttp for Gateway {
         end: bool,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        // Forwarded in chunks, a piece of nothing would be a last chunk before the last.
-        body.take_if(|bytes| bytes.is_empty());
-        send::body(body.as_ref(), end, ctx)
+        send::body(&self.shared.clock, body, end, ctx)
     }
 
     async fn upstream_response_filter(
@@ -142,6 +155,16 @@ impl ProxyHttp for Gateway {
         ctx: &mut Ctx,
     ) -> Result<()> {
         reply::received(&self.shared, response, ctx)
+    }
+
+    fn upstream_response_trailer_filter(
+        &self,
+        _session: &mut Session,
+        trailers: &mut HeaderMap,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        reply::concluded(&self.shared, trailers, ctx);
+        Ok(())
     }
 
     async fn response_filter(
@@ -155,12 +178,16 @@ impl ProxyHttp for Gateway {
 
     fn response_body_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
-        _end: bool,
+        end: bool,
         ctx: &mut Ctx,
     ) -> Result<Option<Duration>> {
-        reply::count(body.as_ref(), ctx).map(|()| None)
+        reply::count(&self.shared, body.as_ref(), ctx)?;
+        if end {
+            reply::end(session, ctx);
+        }
+        Ok(None)
     }
 
     fn fail_to_connect(

@@ -42,6 +42,12 @@ reasons! {
     VersionUnsupported = "version_unsupported",
     /// The method is one the gateway never forwards (TRACE, CONNECT) or does not know.
     MethodUnsupported = "method_unsupported",
+    /// The body is in a transfer coding other than `chunked` (RFC 9112 §6.1).
+    CodingUnsupported = "coding_unsupported",
+    /// The request expects something other than `100-continue` (RFC 9110 §10.1.1).
+    ExpectationFailed = "expectation_failed",
+    /// The request has been here before (RFC 9110 §7.6.3, RFC 9209 §2.3.14).
+    ProxyLoop = "proxy_loop",
     /// No route matches host and path.
     RouteNotFound = "route_not_found",
     /// A route matches host and path, but not with this method.
@@ -70,6 +76,8 @@ reasons! {
     RoleInsufficient = "role_insufficient",
     /// The issuer's keys could not be had, so the token could be neither trusted nor refused.
     KeysUnavailable = "keys_unavailable",
+    /// A WebSocket of a version that is not spoken here (RFC 6455 §4.4).
+    WebSocketVersion = "websocket_version_unsupported",
     /// A limit of the route is used up (RFC 6585 §4).
     RateLimited = "rate_limited",
     /// The pre-limit of the client's address is used up.
@@ -97,6 +105,10 @@ reasons! {
     ClientTooSlow = "client_too_slow",
     /// The host is not one that the connection's certificate is for (RFC 9110 §15.5.20).
     Misdirected = "misdirected",
+    /// Nothing moved through a tunnel for too long.
+    IdleTimeout = "idle_timeout",
+    /// The client's own deadline passed (gRPC's `grpc-timeout`).
+    DeadlineExceeded = "deadline_exceeded",
     /// The client left before its answer was whole.
     ClientClosed = "client_closed",
     /// The gateway is at a bound of its own.

@@ -2,6 +2,7 @@
 //! goes without time limits, none resolves a name on a worker, and none that speaks TLS goes
 //! without a name to verify.
 
+use super::hold::{Connect, Gate};
 use super::pool::{Protocol, Spec, TargetSpec, Timeouts};
 use super::tls::Secure;
 use pingora::protocols::tls::{ALPN, HandshakeCompleteHook};
@@ -12,6 +13,7 @@ use std::any::Any;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// How much later than the request its last read or write ends.
@@ -131,8 +133,14 @@ pub fn judge(peer: &HttpPeer, digest: Option<&Digest>) -> Result<()> {
     Err(Error::explain(ErrorType::TLSHandshakeFailure, why).into_up())
 }
 
-/// The template with its limits cut to what is left of the request's time.
-pub fn within(template: &HttpPeer, timeouts: &Timeouts, left: Duration) -> HttpPeer {
+/// The template with its limits cut to what is left of the request's time; where it is a `pause` that
+/// bounds the exchange, each step has that long, and the upstream's own bound on steps does not count.
+pub fn within(
+    template: &HttpPeer,
+    timeouts: &Timeouts,
+    left: Duration,
+    pause: Option<Duration>,
+) -> HttpPeer {
     let mut peer = template.clone();
     let options = &mut peer.options;
     if left < timeouts.connect {
@@ -141,7 +149,8 @@ pub fn within(template: &HttpPeer, timeouts: &Timeouts, left: Duration) -> HttpP
     }
     // The request's own limit is the one that counts, and says so; this ends what it cannot reach.
     let most = left + SLACK;
-    let step = timeouts.read.map_or(most, |read| read.min(most));
+    let whole = || timeouts.read.map_or(most, |read| read.min(most));
+    let step = pause.map_or_else(whole, |pause| beyond(pause.max(left)));
     (options.read_timeout, options.write_timeout) = (Some(step), Some(step));
     peer
 }
@@ -157,4 +166,76 @@ pub fn once(template: &HttpPeer, limit: Duration) -> HttpPeer {
     options.max_h2_streams = 1;
     options.h2_ping_interval = None;
     peer
+}
+
+/// A limit of Pingora's that comes after our own, which alone knows what moves in the other direction.
+pub fn beyond(own: Duration) -> Duration {
+    own + Duration::from_secs(1)
+}
+
+/// Makes it a peer for one WebSocket handshake: a new connection behind a gate, which nobody uses
+/// again. It speaks HTTP/1.1, and its request may ask for a WebSocket.
+pub fn apart(peer: &mut HttpPeer, gate: Arc<Gate>) {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let mut hasher = DefaultHasher::new();
+    (peer.group_key, NEXT.fetch_add(1, Relaxed)).hash(&mut hasher);
+    peer.group_key = hasher.finish();
+    let options = &mut peer.options;
+    options.custom_l4 = Some(Arc::new(Connect(gate)));
+    options.set_http_version(1, 1);
+    // After an answer other than 101 the connection is of no use either.
+    options.idle_timeout = Some(Duration::from_millis(1));
+    options.http_upstream_request_policy = HttpUpstreamRequestPolicy::standard();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pingora::upstreams::peer::Peer;
+
+    const TIMES: Timeouts = Timeouts {
+        connect: Duration::from_secs(2),
+        read: Some(Duration::from_secs(3)),
+        total: Duration::from_secs(10),
+        idle: Duration::from_secs(50),
+    };
+
+    fn plain() -> HttpPeer {
+        HttpPeer::new(SocketAddr::from(([127, 0, 0, 1], 80)), false, String::new())
+    }
+
+    #[test]
+    fn a_step_lasts_as_long_as_what_bounds_the_exchange() {
+        let seconds = |left, pause: Option<u64>| {
+            let left = Duration::from_secs(left);
+            let peer = within(&plain(), &TIMES, left, pause.map(Duration::from_secs));
+            assert_eq!(peer.options.read_timeout, peer.options.write_timeout);
+            peer.options.read_timeout.map(|t| t.as_secs())
+        };
+        assert_eq!(seconds(10, None), Some(3));
+        assert_eq!(seconds(1, None), Some(1), "cut to what is left");
+        assert_eq!(
+            seconds(10, Some(300)),
+            Some(301),
+            "our own limit comes first"
+        );
+        assert_eq!(
+            seconds(10, Some(1)),
+            Some(11),
+            "the wait for the header, too"
+        );
+    }
+
+    #[test]
+    fn a_connection_for_a_handshake_is_nobody_elses() {
+        let made = || {
+            let mut peer = plain();
+            apart(&mut peer, Arc::default());
+            peer
+        };
+        let (one, other) = (made(), made());
+        assert_ne!(one.reuse_hash(), other.reuse_hash());
+        assert_ne!(one.reuse_hash(), plain().reuse_hash());
+        assert!(one.options.idle_timeout < Some(Duration::from_secs(1)));
+    }
 }

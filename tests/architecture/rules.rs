@@ -26,6 +26,7 @@ pub const PLACES: &[Place] = &[
             "src/upstream/health.rs",
             "src/upstream/tls.rs",
             "src/upstream/trouble.rs",
+            "src/upstream/hold.rs",
             "src/limit/estimate.rs",
         ],
         why: "only the shells know Pingora",
@@ -209,7 +210,12 @@ pub fn exceptions(files: &[File]) -> Vec<String> {
 /// `…Conf { a, b, .. }` where configs are compiled: a key that nobody wires must not build.
 pub fn rest_patterns(files: &[File]) -> Vec<String> {
     let mut faults = Vec::new();
-    for file in files.iter().filter(|f| f.path.starts_with("src/snapshot/")) {
+    let compiles = |f: &&File| {
+        ["src/snapshot/", "src/edge/"]
+            .iter()
+            .any(|p| f.path.starts_with(p))
+    };
+    for file in files.iter().filter(compiles) {
         for (at, open) in confs(&file.product) {
             let inside = &file.product[open + 1..closing(&file.product, open)];
             if has_rest(inside) {
@@ -256,10 +262,10 @@ fn has_rest(inside: &str) -> bool {
 pub fn unwired(files: &[File]) -> Vec<String> {
     let above = [
         "src/snapshot/",
+        "src/edge/",
         "src/server",
         "src/admin",
         "src/config/",
-        "src/edge/tls/",
     ];
     let readers = files
         .iter()

@@ -136,7 +136,11 @@ fn streams_are_idle_open_or_closed() {
         stops(&mut guard(2), bytes, Reason::STREAM_CLOSED);
         let mut guard = guard(2);
         passes(&mut guard, &mut frame(RST_STREAM, 0, 3, &[0; 4]));
-        stops(&mut guard, frame(kind, flags, 3, b"x"), Reason::STREAM_CLOSED);
+        stops(
+            &mut guard,
+            frame(kind, flags, 3, b"x"),
+            Reason::STREAM_CLOSED,
+        );
     }
     let mut guard = guard(2);
     passes(&mut guard, &mut frame(WINDOW_UPDATE, 0, 1, &[0, 0, 0, 1]));
@@ -200,7 +204,11 @@ fn the_goodbye_names_the_last_stream() {
     guard.note(0, true);
     passes(&mut guard, &mut frame(HEADERS, END_HEADERS, 5, &[0x82]));
     assert_eq!(guard.goaway(), None);
-    stops(&mut guard, frame(PING, 0, 1, &[0; 8]), Reason::PROTOCOL_ERROR);
+    stops(
+        &mut guard,
+        frame(PING, 0, 1, &[0; 8]),
+        Reason::PROTOCOL_ERROR,
+    );
     let goaway = frame(GOAWAY, 0, 0, &[0, 0, 0, 3, 0, 0, 0, 1]);
     assert_eq!(guard.goaway().as_ref().map(|g| &g[..]), Some(&goaway[..]));
     assert_eq!(guard.goaway(), None, "once");

@@ -55,9 +55,12 @@ pub const PARTS: &[Case] = &[
     case("9113 §6.10", "generic/3.10/1", "one CONTINUATION", |d| {
         served_in_parts(d, 1)
     }),
-    case("9113 §6.10", "http2/6.10/1", "several CONTINUATION frames", |d| {
-        served_in_parts(d, 4)
-    }),
+    case(
+        "9113 §6.10",
+        "http2/6.10/1",
+        "several CONTINUATION frames",
+        |d| served_in_parts(d, 4),
+    ),
     case("9113 §4.3", "", "a block cut at any octet", |d| {
         let mut c = Peer::new(d)?;
         let fields = c.fields("GET", "/cut");
@@ -70,7 +73,8 @@ pub const PARTS: &[Case] = &[
                 headers(stream, flag::END_STREAM, first),
                 continuation(stream, flag::END_HEADERS, second),
             ]);
-            c.answers(stream, 200).map_err(|e| format!("at {at}: {e}"))?;
+            c.answers(stream, 200)
+                .map_err(|e| format!("at {at}: {e}"))?;
             let arrived = d.arrived("/cut")?;
             if arrived.header("x-cut") != Some("whole") {
                 return Err(format!("at {at}: {}", arrived.head));
@@ -78,19 +82,24 @@ pub const PARTS: &[Case] = &[
         }
         Ok(())
     }),
-    case("9113 §6.10", "", "CONTINUATION frames with nothing in them", |d| {
-        let mut c = Peer::new(d)?;
-        let request = block(&c.fields("GET", "/"));
-        c.send([
-            headers(1, flag::END_STREAM, []),
-            continuation(1, flag::NONE, []),
-            continuation(1, flag::NONE, request),
-            continuation(1, flag::END_HEADERS, []),
-        ]);
-        c.next = 3;
-        c.answers(1, 200)?;
-        c.serves()
-    }),
+    case(
+        "9113 §6.10",
+        "",
+        "CONTINUATION frames with nothing in them",
+        |d| {
+            let mut c = Peer::new(d)?;
+            let request = block(&c.fields("GET", "/"));
+            c.send([
+                headers(1, flag::END_STREAM, []),
+                continuation(1, flag::NONE, []),
+                continuation(1, flag::NONE, request),
+                continuation(1, flag::END_HEADERS, []),
+            ]);
+            c.next = 3;
+            c.answers(1, 200)?;
+            c.serves()
+        },
+    ),
     case("9113 §6.10", "http2/6.10/2", "DATA within a block", |d| {
         interrupted(d, &data(1, flag::END_STREAM, "test"))
     }),
@@ -107,54 +116,80 @@ pub const PARTS: &[Case] = &[
             frame::window_update(1, 1),
             Frame::new(0x55, flag::NONE, 1, []),
         ];
-        others.iter().try_for_each(|other| {
-            interrupted(d, other).map_err(|e| format!("{other:?}: {e}"))
-        })
+        others
+            .iter()
+            .try_for_each(|other| interrupted(d, other).map_err(|e| format!("{other:?}: {e}")))
     }),
     case("9113 §6.10", "", "HEADERS again within a block", |d| {
         interrupted(d, &headers(1, flag::WHOLE, block(&[BAD])))
     }),
-    case("9113 §6.10", "", "CONTINUATION of another stream within a block", |d| {
-        interrupted(d, &continuation(3, flag::END_HEADERS, block(&[BAD])))
-    }),
-    case("9113 §6.10", "http2/6.10/3", "CONTINUATION on stream 0", |d| {
-        interrupted(d, &continuation(0, flag::END_HEADERS, block(&[BAD])))
-    }),
-    case("9113 §6.10", "http2/6.10/4", "CONTINUATION behind a whole block", |d| {
-        let mut c = Peer::new(d)?;
-        let request = block(&c.fields("GET", "/"));
-        c.send([
-            headers(1, flag::WHOLE, request),
-            continuation(1, flag::END_HEADERS, block(&[BAD])),
-        ]);
-        c.dies(PROTOCOL)
-    }),
-    case("9113 §6.10", "http2/6.10/5", "CONTINUATION behind the last CONTINUATION", |d| {
-        let mut c = Peer::new(d)?;
-        let request = block(&c.fields("GET", "/"));
-        c.send([
-            headers(1, flag::END_STREAM, request),
-            continuation(1, flag::END_HEADERS, []),
-            continuation(1, flag::END_HEADERS, block(&[BAD])),
-        ]);
-        c.dies(PROTOCOL)
-    }),
-    case("9113 §6.10", "http2/6.10/6", "CONTINUATION behind DATA", |d| {
-        let mut c = Peer::new(d)?;
-        let stream = c.post("/");
-        c.send([
-            data(stream, flag::NONE, "test"),
-            continuation(stream, flag::END_HEADERS, block(&[BAD])),
-        ]);
-        c.dies(PROTOCOL)
-    }),
-    case("9113 §6.10", "", "a request that is only CONTINUATION", |d| {
-        let mut c = Peer::new(d)?;
-        let mut frames = bad_parts(&c, 1);
-        frames.remove(0);
-        c.send(frames);
-        c.dies(PROTOCOL)
-    }),
+    case(
+        "9113 §6.10",
+        "",
+        "CONTINUATION of another stream within a block",
+        |d| interrupted(d, &continuation(3, flag::END_HEADERS, block(&[BAD]))),
+    ),
+    case(
+        "9113 §6.10",
+        "http2/6.10/3",
+        "CONTINUATION on stream 0",
+        |d| interrupted(d, &continuation(0, flag::END_HEADERS, block(&[BAD]))),
+    ),
+    case(
+        "9113 §6.10",
+        "http2/6.10/4",
+        "CONTINUATION behind a whole block",
+        |d| {
+            let mut c = Peer::new(d)?;
+            let request = block(&c.fields("GET", "/"));
+            c.send([
+                headers(1, flag::WHOLE, request),
+                continuation(1, flag::END_HEADERS, block(&[BAD])),
+            ]);
+            c.dies(PROTOCOL)
+        },
+    ),
+    case(
+        "9113 §6.10",
+        "http2/6.10/5",
+        "CONTINUATION behind the last CONTINUATION",
+        |d| {
+            let mut c = Peer::new(d)?;
+            let request = block(&c.fields("GET", "/"));
+            c.send([
+                headers(1, flag::END_STREAM, request),
+                continuation(1, flag::END_HEADERS, []),
+                continuation(1, flag::END_HEADERS, block(&[BAD])),
+            ]);
+            c.dies(PROTOCOL)
+        },
+    ),
+    case(
+        "9113 §6.10",
+        "http2/6.10/6",
+        "CONTINUATION behind DATA",
+        |d| {
+            let mut c = Peer::new(d)?;
+            let stream = c.post("/");
+            c.send([
+                data(stream, flag::NONE, "test"),
+                continuation(stream, flag::END_HEADERS, block(&[BAD])),
+            ]);
+            c.dies(PROTOCOL)
+        },
+    ),
+    case(
+        "9113 §6.10",
+        "",
+        "a request that is only CONTINUATION",
+        |d| {
+            let mut c = Peer::new(d)?;
+            let mut frames = bad_parts(&c, 1);
+            frames.remove(0);
+            c.send(frames);
+            c.dies(PROTOCOL)
+        },
+    ),
 ];
 
 /// A block is decoded whatever becomes of its request, else the tables of the two sides would part
@@ -189,44 +224,67 @@ fn refuse(c: &mut Peer, block: Vec<u8>, more: bool) -> u32 {
 }
 
 pub const TABLES: &[Case] = &[
-    case("9113 §4.3", "", "the block of a malformed request is decoded", |d| {
-        remembered(d, |c, named| {
-            let hop = block(&[("connection", "close"), BAD]);
-            let request = [block(&c.fields("GET", "/bad")), hop, named].concat();
-            refuse(c, request, false)
-        })
-    }),
-    case("9113 §4.3", "", "the block of a malformed request in parts is decoded", |d| {
-        remembered(d, |c, named| {
-            let hop = block(&[("connection", "close"), BAD]);
-            let request = [block(&c.fields("GET", "/bad")), hop, named].concat();
-            refuse(c, request, true)
-        })
-    }),
-    case("9113 §4.3", "", "the block of a request without a method is decoded", |d| {
-        remembered(d, |c, named| {
-            let request = [block(&c.fields("GET", "/bad")[1..]), block(&[BAD]), named].concat();
-            refuse(c, request, false)
-        })
-    }),
-    case("9113 §4.3", "", "the block of a request that is too large is decoded", |d| {
-        remembered(d, |c, named| {
-            let large = block(&[("x-large", "l".repeat(15_000)), ("x-bad", "1".into())]);
-            let request = [block(&c.fields("GET", "/bad")), large.clone(), large].concat();
-            let (first, second) = request.split_at(16_000);
-            let stream = c.stream();
-            c.send([
-                headers(stream, flag::END_STREAM, first),
-                continuation(stream, flag::END_HEADERS, [second, &named].concat()),
-            ]);
-            stream
-        })
-    }),
+    case(
+        "9113 §4.3",
+        "",
+        "the block of a malformed request is decoded",
+        |d| {
+            remembered(d, |c, named| {
+                let hop = block(&[("connection", "close"), BAD]);
+                let request = [block(&c.fields("GET", "/bad")), hop, named].concat();
+                refuse(c, request, false)
+            })
+        },
+    ),
+    case(
+        "9113 §4.3",
+        "",
+        "the block of a malformed request in parts is decoded",
+        |d| {
+            remembered(d, |c, named| {
+                let hop = block(&[("connection", "close"), BAD]);
+                let request = [block(&c.fields("GET", "/bad")), hop, named].concat();
+                refuse(c, request, true)
+            })
+        },
+    ),
+    case(
+        "9113 §4.3",
+        "",
+        "the block of a request without a method is decoded",
+        |d| {
+            remembered(d, |c, named| {
+                let request = [block(&c.fields("GET", "/bad")[1..]), block(&[BAD]), named].concat();
+                refuse(c, request, false)
+            })
+        },
+    ),
+    case(
+        "9113 §4.3",
+        "",
+        "the block of a request that is too large is decoded",
+        |d| {
+            remembered(d, |c, named| {
+                let large = block(&[("x-large", "l".repeat(15_000)), ("x-bad", "1".into())]);
+                let request = [block(&c.fields("GET", "/bad")), large.clone(), large].concat();
+                let (first, second) = request.split_at(16_000);
+                let stream = c.stream();
+                c.send([
+                    headers(stream, flag::END_STREAM, first),
+                    continuation(stream, flag::END_HEADERS, [second, &named].concat()),
+                ]);
+                stream
+            })
+        },
+    ),
     case("9113 §4.3", "", "the block of trailers is decoded", |d| {
         let mut c = Peer::new(d)?;
         let named = Literal::Indexed.field(b"x-kept", b"of trailers", Text::Plain);
         let stream = c.post("/echo");
-        c.send([data(stream, flag::NONE, "body"), headers(stream, flag::WHOLE, named)]);
+        c.send([
+            data(stream, flag::NONE, "body"),
+            headers(stream, flag::WHOLE, named),
+        ]);
         c.answers(stream, 200)?;
         let request = [block(&c.fields("GET", "/remembered")), indexed(DYNAMIC)].concat();
         let stream = c.stream();

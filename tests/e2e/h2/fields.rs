@@ -59,22 +59,38 @@ fn refused(d: &Door, line: (&str, &str), more: &[Field], statuses: &[u16]) -> Ve
 }
 
 pub const NAMES: &[Case] = &[
-    case("9113 §8.2.1", "http2/8.1.2/1", "a name with a capital letter", |d| {
-        with(d, "X-TEST", "ok")?;
-        with(d, "x-tesT", "ok")
-    }),
+    case(
+        "9113 §8.2.1",
+        "http2/8.1.2/1",
+        "a name with a capital letter",
+        |d| {
+            with(d, "X-TEST", "ok")?;
+            with(d, "x-tesT", "ok")
+        },
+    ),
     case("9113 §8.2.1", "", "a name with an illegal octet", |d| {
         for octet in (0..=0x20).chain([0x7f, 0x80, 0xff]) {
             let odd = char::from(octet);
             with(d, &format!("x-o{odd}dd"), "ok")?;
         }
-        for name in ["", "x:y", "x-y:", "x\"y", "x(y", "x,y", "x/y", "x;y", "x@y", "x{y"] {
+        for name in [
+            "", "x:y", "x-y:", "x\"y", "x(y", "x,y", "x/y", "x;y", "x@y", "x{y",
+        ] {
             with(d, name, "ok")?;
         }
         Ok(())
     }),
     case("9113 §8.2.1", "", "a value with CR, LF or NUL", |d| {
-        for value in ["\r", "\n", "\0", "a\r\nx-other: b", "a\nb", "a\rb", "a\0b", "a\n"] {
+        for value in [
+            "\r",
+            "\n",
+            "\0",
+            "a\r\nx-other: b",
+            "a\nb",
+            "a\rb",
+            "a\0b",
+            "a\n",
+        ] {
             with(d, "x-value", value)?;
         }
         Ok(())
@@ -85,24 +101,42 @@ pub const NAMES: &[Case] = &[
         }
         Ok(())
     }),
-    case("9113 §8.2.2", "http2/8.1.2.2/1", "fields of the connection", |d| {
-        let fields = [
-            ("connection", "keep-alive"),
-            ("connection", "x-test"),
-            ("keep-alive", "timeout=5"),
-            ("proxy-connection", "keep-alive"),
-            ("transfer-encoding", "chunked"),
-            ("transfer-encoding", ""),
-            ("upgrade", "websocket"),
-        ];
-        fields.iter().try_for_each(|(n, v)| with(d, n, v))
-    }),
-    case("9113 §8.2.2", "http2/8.1.2.2/2", "TE with anything but trailers", |d| {
-        for value in ["trailers, deflate;q=0.5", "gzip", "", "trailers,", "chunked"] {
-            with(d, "te", value)?;
-        }
-        bad(d, |fields| fields.extend(["trailers", "gzip"].map(|v| field("te", v))))
-    }),
+    case(
+        "9113 §8.2.2",
+        "http2/8.1.2.2/1",
+        "fields of the connection",
+        |d| {
+            let fields = [
+                ("connection", "keep-alive"),
+                ("connection", "x-test"),
+                ("keep-alive", "timeout=5"),
+                ("proxy-connection", "keep-alive"),
+                ("transfer-encoding", "chunked"),
+                ("transfer-encoding", ""),
+                ("upgrade", "websocket"),
+            ];
+            fields.iter().try_for_each(|(n, v)| with(d, n, v))
+        },
+    ),
+    case(
+        "9113 §8.2.2",
+        "http2/8.1.2.2/2",
+        "TE with anything but trailers",
+        |d| {
+            for value in [
+                "trailers, deflate;q=0.5",
+                "gzip",
+                "",
+                "trailers,",
+                "chunked",
+            ] {
+                with(d, "te", value)?;
+            }
+            bad(d, |fields| {
+                fields.extend(["trailers", "gzip"].map(|v| field("te", v)))
+            })
+        },
+    ),
     case("9113 §8.2.2", "", "TE with trailers", |d| {
         let mut c = Peer::new(d)?;
         let mut fields = c.fields("GET", "/");
@@ -111,68 +145,116 @@ pub const NAMES: &[Case] = &[
         c.answers(stream, 200)?;
         c.serves()
     }),
-    case("9113 §8.2.1", "", "names and values that are unusual and good", |d| {
-        let mut c = Peer::new(d)?;
-        let mut fields = c.fields("GET", "/unusual");
-        let good = [
-            ("x!#$%&'*+-.^`|~9", "tchar"),
-            ("x-empty", ""),
-            ("x-inner", "a \t b"),
-            ("x-high", "\u{fc}"),
-        ];
-        fields.extend(good.map(|(n, v)| field(n, v)));
-        let stream = c.ask(&fields, flag::END_STREAM);
-        c.answers(stream, 200)?;
-        let arrived = d.arrived("/unusual")?;
-        for (name, value) in good {
-            if arrived.header(name) != Some(value) {
-                return Err(format!("{name}: {}", arrived.head));
+    case(
+        "9113 §8.2.1",
+        "",
+        "names and values that are unusual and good",
+        |d| {
+            let mut c = Peer::new(d)?;
+            let mut fields = c.fields("GET", "/unusual");
+            let good = [
+                ("x!#$%&'*+-.^`|~9", "tchar"),
+                ("x-empty", ""),
+                ("x-inner", "a \t b"),
+                ("x-high", "\u{fc}"),
+            ];
+            fields.extend(good.map(|(n, v)| field(n, v)));
+            let stream = c.ask(&fields, flag::END_STREAM);
+            c.answers(stream, 200)?;
+            let arrived = d.arrived("/unusual")?;
+            for (name, value) in good {
+                if arrived.header(name) != Some(value) {
+                    return Err(format!("{name}: {}", arrived.head));
+                }
             }
-        }
-        c.serves()
-    }),
+            c.serves()
+        },
+    ),
 ];
 
 pub const PSEUDO: &[Case] = &[
-    case("9113 §8.3", "http2/8.1.2.1/1", "an unknown pseudo-header field", |d| {
-        bad(d, |fields| fields.insert(0, field(":test", "ok")))?;
-        bad(d, |fields| fields.insert(4, field(":", "ok")))?;
-        bad(d, |fields| fields.insert(4, field(":host", "a")))
-    }),
-    case("9113 §8.3", "http2/8.1.2.1/2", "a pseudo-header field of answers", |d| {
-        bad(d, |fields| fields.insert(4, field(":status", "200")))?;
-        bad(d, |fields| fields.insert(0, field(":status", "x")))
-    }),
-    case("9113 §8.3", "http2/8.1.2.1/4", "a pseudo-header field behind others", |d| {
-        for at in 0..4 {
-            bad(d, |fields| {
-                let late = fields.remove(at);
-                fields.push(late);
-            })?;
-        }
-        // One more behind, whatever came before.
-        bad(d, |fields| fields.push(field(":path", "/other")))
-    }),
+    case(
+        "9113 §8.3",
+        "http2/8.1.2.1/1",
+        "an unknown pseudo-header field",
+        |d| {
+            bad(d, |fields| fields.insert(0, field(":test", "ok")))?;
+            bad(d, |fields| fields.insert(4, field(":", "ok")))?;
+            bad(d, |fields| fields.insert(4, field(":host", "a")))
+        },
+    ),
+    case(
+        "9113 §8.3",
+        "http2/8.1.2.1/2",
+        "a pseudo-header field of answers",
+        |d| {
+            bad(d, |fields| fields.insert(4, field(":status", "200")))?;
+            bad(d, |fields| fields.insert(0, field(":status", "x")))
+        },
+    ),
+    case(
+        "9113 §8.3",
+        "http2/8.1.2.1/4",
+        "a pseudo-header field behind others",
+        |d| {
+            for at in 0..4 {
+                bad(d, |fields| {
+                    let late = fields.remove(at);
+                    fields.push(late);
+                })?;
+            }
+            // One more behind, whatever came before.
+            bad(d, |fields| fields.push(field(":path", "/other")))
+        },
+    ),
     case("9113 §8.3.1", "http2/8.1.2.3/1", "an empty path", |d| {
         pseudo(d, ":path", "")
     }),
-    case("9113 §8.3.1", "http2/8.1.2.3/2", "no method", |d| without(d, ":method")),
-    case("9113 §8.3.1", "http2/8.1.2.3/3", "no scheme", |d| without(d, ":scheme")),
-    case("9113 §8.3.1", "http2/8.1.2.3/4", "no path", |d| without(d, ":path")),
-    case("9113 §8.3.1", "http2/8.1.2.3/5", "two methods", |d| twice(d, ":method")),
-    case("9113 §8.3.1", "http2/8.1.2.3/6", "two schemes", |d| twice(d, ":scheme")),
-    case("9113 §8.3.1", "http2/8.1.2.3/7", "two paths", |d| twice(d, ":path")),
-    case("9113 §8.3.1", "", "two authorities", |d| twice(d, ":authority")),
+    case("9113 §8.3.1", "http2/8.1.2.3/2", "no method", |d| {
+        without(d, ":method")
+    }),
+    case("9113 §8.3.1", "http2/8.1.2.3/3", "no scheme", |d| {
+        without(d, ":scheme")
+    }),
+    case("9113 §8.3.1", "http2/8.1.2.3/4", "no path", |d| {
+        without(d, ":path")
+    }),
+    case("9113 §8.3.1", "http2/8.1.2.3/5", "two methods", |d| {
+        twice(d, ":method")
+    }),
+    case("9113 §8.3.1", "http2/8.1.2.3/6", "two schemes", |d| {
+        twice(d, ":scheme")
+    }),
+    case("9113 §8.3.1", "http2/8.1.2.3/7", "two paths", |d| {
+        twice(d, ":path")
+    }),
+    case("9113 §8.3.1", "", "two authorities", |d| {
+        twice(d, ":authority")
+    }),
     case("9113 §8.3", "", "two of a kind with other values", |d| {
-        for (name, value) in [(":path", "/other"), (":method", "POST"), (":authority", "b")] {
+        for (name, value) in [
+            (":path", "/other"),
+            (":method", "POST"),
+            (":authority", "b"),
+        ] {
             bad(d, |fields| fields.insert(4, field(name, value)))?;
         }
         Ok(())
     }),
     case("9113 §8.3.1", "", "a path that is none", |d| {
         for path in [
-            "bad", "bad/", "?x", "#x", "*", "*x", "//a.b:c@d/..%2f%00", "http://api.example.com/bad",
-            "https://api.example.com/bad", "http:/bad", "/bad#fragment", "/bad?x#y",
+            "bad",
+            "bad/",
+            "?x",
+            "#x",
+            "*",
+            "*x",
+            "//a.b:c@d/..%2f%00",
+            "http://api.example.com/bad",
+            "https://api.example.com/bad",
+            "http:/bad",
+            "/bad#fragment",
+            "/bad?x#y",
         ] {
             pseudo(d, ":path", path)?;
         }
@@ -189,43 +271,85 @@ pub const PSEUDO: &[Case] = &[
         Ok(())
     }),
     case("9113 §8.3.1", "", "a method that is none", |d| {
-        for method in ["", "GE T", "GET\r\n", "G\0T", "GET /x HTTP/1.1\r\nHost: a\r\n\r\n", "G@T"] {
+        for method in [
+            "",
+            "GE T",
+            "GET\r\n",
+            "G\0T",
+            "GET /x HTTP/1.1\r\nHost: a\r\n\r\n",
+            "G@T",
+        ] {
             pseudo(d, ":method", method)?;
         }
         Ok(())
     }),
-    case("9113 §8.3.1", "", "a scheme that is not spoken here", |d| {
-        for scheme in ["", "ftp", "ws", "http:", "ht tp", "http\r\nx: y", "//"] {
-            pseudo(d, ":scheme", scheme)?;
-        }
-        Ok(())
-    }),
+    case(
+        "9113 §8.3.1",
+        "",
+        "a scheme that is not spoken here",
+        |d| {
+            for scheme in ["", "ftp", "ws", "http:", "ht tp", "http\r\nx: y", "//"] {
+                pseudo(d, ":scheme", scheme)?;
+            }
+            Ok(())
+        },
+    ),
 ];
 
 pub const AUTHORITY: &[Case] = &[
-    case("9113 §8.3.1", "", "an authority with user information", |d| {
-        pseudo(d, ":authority", "user@api.example.com")?;
-        pseudo(d, ":authority", "user:secret@api.example.com")?;
-        pseudo(d, ":authority", "@api.example.com")
-    }),
+    case(
+        "9113 §8.3.1",
+        "",
+        "an authority with user information",
+        |d| {
+            pseudo(d, ":authority", "user@api.example.com")?;
+            pseudo(d, ":authority", "user:secret@api.example.com")?;
+            pseudo(d, ":authority", "@api.example.com")
+        },
+    ),
     case("9113 §8.3.1", "", "an authority that is none", |d| {
         for authority in [
-            "", ":", ":80", "a b", "a/b", "a?b", "a#b", "a\\b", "a:b", "a:80:80", "a:65536", "[::1",
-            "[a]", "a\r\nx: y", "a\0", "a,b", "<a>", "a:-1", "\u{fc}",
+            "",
+            ":",
+            ":80",
+            "a b",
+            "a/b",
+            "a?b",
+            "a#b",
+            "a\\b",
+            "a:b",
+            "a:80:80",
+            "a:65536",
+            "[::1",
+            "[a]",
+            "a\r\nx: y",
+            "a\0",
+            "a,b",
+            "<a>",
+            "a:-1",
+            "\u{fc}",
         ] {
             pseudo(d, ":authority", authority)?;
         }
         Ok(())
     }),
     case("9113 §8.3.1", "", "Host differs from the authority", |d| {
-        for host in ["other.example.com", "api.example.com.", "api.example.com:8080", ""] {
+        for host in [
+            "other.example.com",
+            "api.example.com.",
+            "api.example.com:8080",
+            "",
+        ] {
             with(d, "host", host)?;
         }
         Ok(())
     }),
     case("9110 §7.2", "", "two of Host", |d| {
         let two = |fields: &mut Vec<Field>| {
-            fields.extend([field("host", "api.example.com"), field("host", "api.example.com")]);
+            fields.extend([
+                field("host", "api.example.com"),
+                field("host", "api.example.com"),
+            ]);
         };
         bad(d, two)?;
         bad(d, |fields| {
@@ -233,22 +357,29 @@ pub const AUTHORITY: &[Case] = &[
             two(fields);
         })
     }),
-    case("9113 §8.3.1", "", "neither Host nor authority", |d| without(d, ":authority")),
-    case("9113 §8.3.1", "", "Host instead of the authority, or the same", |d| {
-        let mut c = Peer::new(d)?;
-        for gone in [":authority", ""] {
-            let mut fields = c.fields("GET", "/hosted");
-            fields.retain(|(n, _)| n != gone);
-            fields.push(field("host", "api.example.com"));
-            let stream = c.ask(&fields, flag::END_STREAM);
-            c.answers(stream, 200)?;
-            let arrived = d.arrived("/hosted")?;
-            if arrived.header("host") != Some("api.example.com") {
-                return Err(arrived.head);
-            }
-        }
-        c.serves()
+    case("9113 §8.3.1", "", "neither Host nor authority", |d| {
+        without(d, ":authority")
     }),
+    case(
+        "9113 §8.3.1",
+        "",
+        "Host instead of the authority, or the same",
+        |d| {
+            let mut c = Peer::new(d)?;
+            for gone in [":authority", ""] {
+                let mut fields = c.fields("GET", "/hosted");
+                fields.retain(|(n, _)| n != gone);
+                fields.push(field("host", "api.example.com"));
+                let stream = c.ask(&fields, flag::END_STREAM);
+                c.answers(stream, 200)?;
+                let arrived = d.arrived("/hosted")?;
+                if arrived.header("host") != Some("api.example.com") {
+                    return Err(arrived.head);
+                }
+            }
+            c.serves()
+        },
+    ),
     case("9113 §8.3.1", "", "the authority becomes Host", |d| {
         let mut c = Peer::new(d)?;
         let mut fields = c.fields("GET", "/authority");
@@ -264,7 +395,11 @@ pub const AUTHORITY: &[Case] = &[
 
 pub const METHODS: &[Case] = &[
     case("9113 §8.5", "", "CONNECT", |d| {
-        let connect = [(":method", "CONNECT"), (":authority", "api.example.com:443"), BAD];
+        let connect = [
+            (":method", "CONNECT"),
+            (":authority", "api.example.com:443"),
+            BAD,
+        ];
         let mut c = Peer::new(d)?;
         let stream = c.ask(&connect, flag::NONE);
         c.malformed(stream)
@@ -272,22 +407,34 @@ pub const METHODS: &[Case] = &[
     case("9113 §8.5", "", "CONNECT with a scheme and a path", |d| {
         pseudo(d, ":method", "CONNECT")
     }),
-    case("8441 §4", "", "CONNECT with a protocol that nobody announced", |d| {
-        bad(d, |fields| {
-            fields[0].1 = "CONNECT".into();
-            fields.insert(1, field(":protocol", "websocket"));
-        })
-    }),
+    case(
+        "8441 §4",
+        "",
+        "CONNECT with a protocol that nobody announced",
+        |d| {
+            bad(d, |fields| {
+                fields[0].1 = "CONNECT".into();
+                fields.insert(1, field(":protocol", "websocket"));
+            })
+        },
+    ),
     case("8441 §4", "", "a protocol without CONNECT", |d| {
-        bad(d, |fields| fields.insert(1, field(":protocol", "websocket")))
+        bad(d, |fields| {
+            fields.insert(1, field(":protocol", "websocket"))
+        })
     }),
     case("9110 §9.3.8", "", "TRACE", |d| {
         refused(d, ("TRACE", "/bad"), &[], &[405, 501])
     }),
-    case("9110 §9.3.7", "", "OPTIONS for the server as a whole", |d| {
-        // As over HTTP/1.1: not served, and never forwarded as a path.
-        refused(d, ("OPTIONS", "*"), &[], &[400])
-    }),
+    case(
+        "9110 §9.3.7",
+        "",
+        "OPTIONS for the server as a whole",
+        |d| {
+            // As over HTTP/1.1: not served, and never forwarded as a path.
+            refused(d, ("OPTIONS", "*"), &[], &[400])
+        },
+    ),
 ];
 
 #[test]
@@ -324,22 +471,27 @@ pub const LIMITS: &[Case] = &[
         let path = format!("/{}", "b".repeat(100));
         refused(d, ("GET", &path), &[], &[414])
     }),
-    case("9113 §10.5.1", "", "a small block that is a large header", |d| {
-        // Each octet a field of 250 (§10.5.1, RFC 7541 §7.3).
-        let mut c = Peer::new(d)?;
-        let long = super::hpack::Literal::Indexed;
-        let entry = long.field(b"x-bomb", &[b'b'; 250], super::hpack::Text::Plain);
-        let fields = block(&c.fields("GET", "/bad"));
-        let bomb = vec![0x80 | super::hpack::DYNAMIC as u8; 10_000];
-        c.send([headers(1, flag::WHOLE, [fields, entry, bomb].concat())]);
-        c.next = 3;
-        match c.reply(1) {
-            Ok(reply) if reply.status == 431 => c.serves(),
-            Ok(reply) => Err(c.told(&reply.status.to_string())),
-            Err(_) if c.seen.reply(1).reset.is_some() => c.serves(),
-            Err(_) => c.dies(&[Code::Calm, Code::Protocol]),
-        }
-    }),
+    case(
+        "9113 §10.5.1",
+        "",
+        "a small block that is a large header",
+        |d| {
+            // Each octet a field of 250 (§10.5.1, RFC 7541 §7.3).
+            let mut c = Peer::new(d)?;
+            let long = super::hpack::Literal::Indexed;
+            let entry = long.field(b"x-bomb", &[b'b'; 250], super::hpack::Text::Plain);
+            let fields = block(&c.fields("GET", "/bad"));
+            let bomb = vec![0x80 | super::hpack::DYNAMIC as u8; 10_000];
+            c.send([headers(1, flag::WHOLE, [fields, entry, bomb].concat())]);
+            c.next = 3;
+            match c.reply(1) {
+                Ok(reply) if reply.status == 431 => c.serves(),
+                Ok(reply) => Err(c.told(&reply.status.to_string())),
+                Err(_) if c.seen.reply(1).reset.is_some() => c.serves(),
+                Err(_) => c.dies(&[Code::Calm, Code::Protocol]),
+            }
+        },
+    ),
 ];
 
 #[test]

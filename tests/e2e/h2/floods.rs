@@ -60,7 +60,11 @@ fn requests(d: &Door, behind: fn(u32) -> Vec<Frame>) -> Verdict {
     let verdict = flood(&mut c, |c| {
         let stream = c.stream();
         let path = "/size/100000";
-        let mut frames = vec![headers(stream, flag::END_HEADERS, block(&c.fields("POST", path)))];
+        let mut frames = vec![headers(
+            stream,
+            flag::END_HEADERS,
+            block(&c.fields("POST", path)),
+        )];
         frames.extend(behind(stream));
         frames
     });
@@ -74,35 +78,69 @@ fn requests(d: &Door, behind: fn(u32) -> Vec<Frame>) -> Verdict {
 }
 
 pub const RESETS: &[Case] = &[
-    case("9113 §10.5", "", "CVE-2023-44487: requests that are reset at once", |d| {
-        requests(d, |s| vec![frame::reset(s, Code::Cancel)])
-    }),
-    case("9113 §10.5", "", "CVE-2025-8671: resets provoked by a window", |d| {
-        requests(d, |s| {
-            vec![data(s, flag::END_STREAM, ""), window_update(s, MOST), window_update(s, MOST)]
-        })
-    }),
-    case("9113 §10.5", "", "CVE-2025-8671: resets provoked by a window raised by 0", |d| {
-        requests(d, |s| vec![data(s, flag::END_STREAM, ""), window_update(s, 0)])
-    }),
-    case("9113 §10.5", "", "CVE-2025-8671: resets provoked by frames behind the end", |d| {
-        requests(d, |s| vec![data(s, flag::END_STREAM, ""), data(s, flag::NONE, "more")])
-    }),
-    case("9113 §10.5", "", "CVE-2025-8671: resets provoked by HEADERS that end nothing", |d| {
-        requests(d, |s| vec![headers(s, flag::END_HEADERS, block(&[BAD]))])
-    }),
-    case("9113 §10.5", "", "CVE-2025-8671: resets provoked by a wrong length", |d| {
-        let mut c = Peer::new(d)?;
-        flood(&mut c, |c| {
-            let stream = c.stream();
-            let mut fields = c.fields("POST", "/bad");
-            fields.extend([("content-length", "1"), BAD].map(|(n, v)| (n.into(), v.into())));
-            vec![
-                headers(stream, flag::END_HEADERS, block(&fields)),
-                data(stream, flag::NONE, "two"),
-            ]
-        })
-    }),
+    case(
+        "9113 §10.5",
+        "",
+        "CVE-2023-44487: requests that are reset at once",
+        |d| requests(d, |s| vec![frame::reset(s, Code::Cancel)]),
+    ),
+    case(
+        "9113 §10.5",
+        "",
+        "CVE-2025-8671: resets provoked by a window",
+        |d| {
+            requests(d, |s| {
+                vec![
+                    data(s, flag::END_STREAM, ""),
+                    window_update(s, MOST),
+                    window_update(s, MOST),
+                ]
+            })
+        },
+    ),
+    case(
+        "9113 §10.5",
+        "",
+        "CVE-2025-8671: resets provoked by a window raised by 0",
+        |d| {
+            requests(d, |s| {
+                vec![data(s, flag::END_STREAM, ""), window_update(s, 0)]
+            })
+        },
+    ),
+    case(
+        "9113 §10.5",
+        "",
+        "CVE-2025-8671: resets provoked by frames behind the end",
+        |d| {
+            requests(d, |s| {
+                vec![data(s, flag::END_STREAM, ""), data(s, flag::NONE, "more")]
+            })
+        },
+    ),
+    case(
+        "9113 §10.5",
+        "",
+        "CVE-2025-8671: resets provoked by HEADERS that end nothing",
+        |d| requests(d, |s| vec![headers(s, flag::END_HEADERS, block(&[BAD]))]),
+    ),
+    case(
+        "9113 §10.5",
+        "",
+        "CVE-2025-8671: resets provoked by a wrong length",
+        |d| {
+            let mut c = Peer::new(d)?;
+            flood(&mut c, |c| {
+                let stream = c.stream();
+                let mut fields = c.fields("POST", "/bad");
+                fields.extend([("content-length", "1"), BAD].map(|(n, v)| (n.into(), v.into())));
+                vec![
+                    headers(stream, flag::END_HEADERS, block(&fields)),
+                    data(stream, flag::NONE, "two"),
+                ]
+            })
+        },
+    ),
     case("9113 §10.5", "", "requests that are malformed", |d| {
         let mut c = Peer::new(d)?;
         flood(&mut c, |c| {
@@ -112,15 +150,20 @@ pub const RESETS: &[Case] = &[
             vec![headers(stream, flag::WHOLE, block(&fields))]
         })
     }),
-    case("9113 §10.5", "", "requests whose authority is refused", |d| {
-        let mut c = Peer::new(d)?;
-        flood(&mut c, |c| {
-            let stream = c.stream();
-            let mut fields = c.fields("GET", "/bad");
-            fields.extend([("host", "other"), BAD].map(|(n, v)| (n.into(), v.into())));
-            vec![headers(stream, flag::WHOLE, block(&fields))]
-        })
-    }),
+    case(
+        "9113 §10.5",
+        "",
+        "requests whose authority is refused",
+        |d| {
+            let mut c = Peer::new(d)?;
+            flood(&mut c, |c| {
+                let stream = c.stream();
+                let mut fields = c.fields("GET", "/bad");
+                fields.extend([("host", "other"), BAD].map(|(n, v)| (n.into(), v.into())));
+                vec![headers(stream, flag::WHOLE, block(&fields))]
+            })
+        },
+    ),
 ];
 
 pub const FRAMES: &[Case] = &[
@@ -142,87 +185,145 @@ pub const FRAMES: &[Case] = &[
     case("9113 §10.5", "", "frames of an unknown type", |d| {
         flooded(d, &[Frame::new(0x44, 0, 0, [])])
     }),
-    case("9113 §10.5", "", "CVE-2019-9514: RST_STREAM of streams that are closed", |d| {
-        let mut c = Peer::new(d)?;
-        c.serves()?;
-        flood(&mut c, |_| vec![frame::reset(1, Code::Cancel)])
-    }),
-    case("9113 §10.5", "", "CVE-2019-9518: DATA with nothing in it", |d| {
-        let mut c = Peer::new(d)?;
-        let stream = c.post("/echo");
-        flood(&mut c, |_| vec![data(stream, flag::NONE, "")])
-    }),
-    case("9113 §10.5", "", "CVE-2019-9518: DATA with nothing but padding", |d| {
-        let mut c = Peer::new(d)?;
-        let stream = c.post("/echo");
-        // One octet of the windows each, which are given back.
-        flood(&mut c, |_| vec![data(stream, flag::NONE, "").padded(0)])
-    }),
-    case("9113 §10.5", "", "CVE-2019-9518: HEADERS with nothing in them", |d| {
-        let mut c = Peer::new(d)?;
-        flood(&mut c, |c| vec![headers(c.stream(), flag::WHOLE, [])])
-    }),
-    case("9113 §10.5", "", "CVE-2024-27316: CONTINUATION with nothing in it", |d| {
-        let mut c = Peer::new(d)?;
-        let request = block(&c.fields("GET", "/bad"));
-        c.send([headers(1, flag::END_STREAM, request)]);
-        flood(&mut c, |_| vec![continuation(1, flag::NONE, [])])
-    }),
-    case("9113 §10.5", "", "CVE-2024-27316: CONTINUATION without an end", |d| {
-        let mut c = Peer::new(d)?;
-        let request = block(&c.fields("GET", "/bad"));
-        c.send([headers(1, flag::END_STREAM, request)]);
-        let field = block(&[("x-more", "of it")]);
-        flood(&mut c, |_| vec![continuation(1, flag::NONE, field.clone())])
-    }),
-    case("9113 §10.5", "", "CVE-2024-27316: large CONTINUATION without an end", |d| {
-        let mut c = Peer::new(d)?;
-        let request = block(&c.fields("GET", "/bad"));
-        c.send([headers(1, flag::END_STREAM, request)]);
-        let field = block(&[("x-more", "m".repeat(16_000))]);
-        flood(&mut c, |_| vec![continuation(1, flag::NONE, field.clone())])
-    }),
-    case("9113 §10.5", "", "CVE-2024-27316: one string without an end", |d| {
-        let mut c = Peer::new(d)?;
-        let fields = block(&c.fields("GET", "/bad"));
-        let long = super::hpack::int(0, 7, 1 << 26);
-        let first = [fields, Literal::Plain.named(0), long].concat();
-        c.send([headers(1, flag::END_STREAM, first)]);
-        flood(&mut c, |_| vec![continuation(1, flag::NONE, [b'n'; MAX_FRAME])])
-    }),
-    case("9113 §10.5", "", "CVE-2019-9516: fields without name and value", |d| {
-        let mut c = Peer::new(d)?;
-        flood(&mut c, |c| {
-            let none = Literal::Indexed.field(b"", b"", Text::Plain);
-            let fields = [block(&c.fields("GET", "/bad")), none.repeat(20)].concat();
-            vec![headers(c.stream(), flag::WHOLE, fields)]
-        })
-    }),
+    case(
+        "9113 §10.5",
+        "",
+        "CVE-2019-9514: RST_STREAM of streams that are closed",
+        |d| {
+            let mut c = Peer::new(d)?;
+            c.serves()?;
+            flood(&mut c, |_| vec![frame::reset(1, Code::Cancel)])
+        },
+    ),
+    case(
+        "9113 §10.5",
+        "",
+        "CVE-2019-9518: DATA with nothing in it",
+        |d| {
+            let mut c = Peer::new(d)?;
+            let stream = c.post("/echo");
+            flood(&mut c, |_| vec![data(stream, flag::NONE, "")])
+        },
+    ),
+    case(
+        "9113 §10.5",
+        "",
+        "CVE-2019-9518: DATA with nothing but padding",
+        |d| {
+            let mut c = Peer::new(d)?;
+            let stream = c.post("/echo");
+            // One octet of the windows each, which are given back.
+            flood(&mut c, |_| vec![data(stream, flag::NONE, "").padded(0)])
+        },
+    ),
+    case(
+        "9113 §10.5",
+        "",
+        "CVE-2019-9518: HEADERS with nothing in them",
+        |d| {
+            let mut c = Peer::new(d)?;
+            flood(&mut c, |c| vec![headers(c.stream(), flag::WHOLE, [])])
+        },
+    ),
+    case(
+        "9113 §10.5",
+        "",
+        "CVE-2024-27316: CONTINUATION with nothing in it",
+        |d| {
+            let mut c = Peer::new(d)?;
+            let request = block(&c.fields("GET", "/bad"));
+            c.send([headers(1, flag::END_STREAM, request)]);
+            flood(&mut c, |_| vec![continuation(1, flag::NONE, [])])
+        },
+    ),
+    case(
+        "9113 §10.5",
+        "",
+        "CVE-2024-27316: CONTINUATION without an end",
+        |d| {
+            let mut c = Peer::new(d)?;
+            let request = block(&c.fields("GET", "/bad"));
+            c.send([headers(1, flag::END_STREAM, request)]);
+            let field = block(&[("x-more", "of it")]);
+            flood(&mut c, |_| vec![continuation(1, flag::NONE, field.clone())])
+        },
+    ),
+    case(
+        "9113 §10.5",
+        "",
+        "CVE-2024-27316: large CONTINUATION without an end",
+        |d| {
+            let mut c = Peer::new(d)?;
+            let request = block(&c.fields("GET", "/bad"));
+            c.send([headers(1, flag::END_STREAM, request)]);
+            let field = block(&[("x-more", "m".repeat(16_000))]);
+            flood(&mut c, |_| vec![continuation(1, flag::NONE, field.clone())])
+        },
+    ),
+    case(
+        "9113 §10.5",
+        "",
+        "CVE-2024-27316: one string without an end",
+        |d| {
+            let mut c = Peer::new(d)?;
+            let fields = block(&c.fields("GET", "/bad"));
+            let long = super::hpack::int(0, 7, 1 << 26);
+            let first = [fields, Literal::Plain.named(0), long].concat();
+            c.send([headers(1, flag::END_STREAM, first)]);
+            flood(&mut c, |_| {
+                vec![continuation(1, flag::NONE, [b'n'; MAX_FRAME])]
+            })
+        },
+    ),
+    case(
+        "9113 §10.5",
+        "",
+        "CVE-2019-9516: fields without name and value",
+        |d| {
+            let mut c = Peer::new(d)?;
+            flood(&mut c, |c| {
+                let none = Literal::Indexed.field(b"", b"", Text::Plain);
+                let fields = [block(&c.fields("GET", "/bad")), none.repeat(20)].concat();
+                vec![headers(c.stream(), flag::WHOLE, fields)]
+            })
+        },
+    ),
 ];
 
 /// Clients that ask and never read.
 pub const UNREAD: &[Case] = &[
-    case("9113 §10.5", "", "CVE-2019-9512: PING, and the pongs unread", |d| {
-        unread(d, &frame::ping(b"flooding"))
-    }),
-    case("9113 §10.5", "", "CVE-2019-9515: SETTINGS, and the ACKs unread", |d| {
-        unread(d, &frame::settings(&[]))
-    }),
-    case("9113 §10.5", "", "CVE-2019-9517: answers for wide windows, unread", |d| {
-        let mut c = Peer::with(d, &[(setting::INITIAL_WINDOW_SIZE, MOST)])?;
-        c.send([window_update(0, MOST - frame::WINDOW as u32)]);
-        for _ in 0..100 {
-            c.get("/size/1000000");
-        }
-        thread::sleep(Duration::from_secs(3));
-        let mut bytes = Vec::new();
-        while matches!(c.wire.get(&mut bytes), crate::support::wire::Got::Bytes(_)) {}
-        match bytes.len() {
-            // What the kernel and the connection held; then it was cut off.
-            0..50_000_000 => Ok(()),
-            all => Err(format!("{all} octets")),
-        }
-    }),
+    case(
+        "9113 §10.5",
+        "",
+        "CVE-2019-9512: PING, and the pongs unread",
+        |d| unread(d, &frame::ping(b"flooding")),
+    ),
+    case(
+        "9113 §10.5",
+        "",
+        "CVE-2019-9515: SETTINGS, and the ACKs unread",
+        |d| unread(d, &frame::settings(&[])),
+    ),
+    case(
+        "9113 §10.5",
+        "",
+        "CVE-2019-9517: answers for wide windows, unread",
+        |d| {
+            let mut c = Peer::with(d, &[(setting::INITIAL_WINDOW_SIZE, MOST)])?;
+            c.send([window_update(0, MOST - frame::WINDOW as u32)]);
+            for _ in 0..100 {
+                c.get("/size/1000000");
+            }
+            thread::sleep(Duration::from_secs(3));
+            let mut bytes = Vec::new();
+            while matches!(c.wire.get(&mut bytes), crate::support::wire::Got::Bytes(_)) {}
+            match bytes.len() {
+                // What the kernel and the connection held; then it was cut off.
+                0..50_000_000 => Ok(()),
+                all => Err(format!("{all} octets")),
+            }
+        },
+    ),
 ];
 
 /// Sends a frame until nobody takes it, and reads nothing.

@@ -139,7 +139,8 @@ impl Frame {
     pub fn padded(mut self, padding: u8) -> Self {
         self.flags |= flag::PADDED;
         self.payload.insert(0, padding);
-        self.payload.resize(self.payload.len() + usize::from(padding), 0);
+        self.payload
+            .resize(self.payload.len() + usize::from(padding), 0);
         self
     }
 

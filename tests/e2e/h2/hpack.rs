@@ -359,7 +359,10 @@ fn what_breaks_a_rule_is_not_read() {
         ("long integer", vec![0xff; 9]),
         ("short block", vec![0x40, 0x05, b'a']),
         ("padding", [Literal::Plain.named(0), coded(&[0])].concat()),
-        ("no value", [Literal::Plain.named(0), text(b"a", Text::Plain)].concat()),
+        (
+            "no value",
+            [Literal::Plain.named(0), text(b"a", Text::Plain)].concat(),
+        ),
     ];
     for (what, block) in bad {
         assert!(Decoder::default().decode(&block).is_err(), "{what}");

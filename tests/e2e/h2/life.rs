@@ -50,7 +50,9 @@ fn dribbled(c: &mut Peer, bytes: &[u8]) -> Verdict {
 }
 
 pub const DEADLINES: &[Case] = &[
-    case("9113 §3.4", "", "nothing is ever sent", |d| ends(&mut Peer::raw(d)?)),
+    case("9113 §3.4", "", "nothing is ever sent", |d| {
+        ends(&mut Peer::raw(d)?)
+    }),
     case("9113 §3.4", "", "a preface that stops", |d| {
         for at in [1, 10, 23] {
             let mut c = Peer::raw(d)?;
@@ -83,24 +85,37 @@ pub const DEADLINES: &[Case] = &[
         c.send([headers(1, flag::END_STREAM, request)]);
         ends(&mut c)
     }),
-    case("9113 §9.1", "", "a header block that takes for ever", |d| {
-        let mut c = Peer::new(d)?;
-        let long = [block(&c.fields("GET", "/")), vec![0; 400]].concat();
-        let frame = headers(1, flag::WHOLE, long).encode();
-        c.put(&frame[..12]);
-        dribbled(&mut c, &frame[12..])
-    }),
+    case(
+        "9113 §9.1",
+        "",
+        "a header block that takes for ever",
+        |d| {
+            let mut c = Peer::new(d)?;
+            let long = [block(&c.fields("GET", "/")), vec![0; 400]].concat();
+            let frame = headers(1, flag::WHOLE, long).encode();
+            c.put(&frame[..12]);
+            dribbled(&mut c, &frame[12..])
+        },
+    ),
 ];
 
 pub const IDLE: &[Case] = &[
-    case("9113 §6.8", "", "a connection without a request is closed", |d| {
-        goes(&mut Peer::new(d)?)
-    }),
-    case("9113 §6.8", "", "a connection without a further request is closed", |d| {
-        let mut c = Peer::new(d)?;
-        c.serves()?;
-        goes(&mut c)
-    }),
+    case(
+        "9113 §6.8",
+        "",
+        "a connection without a request is closed",
+        |d| goes(&mut Peer::new(d)?),
+    ),
+    case(
+        "9113 §6.8",
+        "",
+        "a connection without a further request is closed",
+        |d| {
+            let mut c = Peer::new(d)?;
+            c.serves()?;
+            goes(&mut c)
+        },
+    ),
     case("9113 §9.1", "", "pings are no requests", |d| {
         let mut c = Peer::new(d)?;
         c.serves()?;
@@ -113,21 +128,31 @@ pub const IDLE: &[Case] = &[
         }
         Err("pings keep it open".into())
     }),
-    case("9113 §9.1", "", "a connection with a request is not idle", |d| {
-        let mut c = Peer::holding(d)?;
-        thread::sleep(Duration::from_millis(1500));
-        c.send([window_update(1, 5)]);
-        c.answers(1, 200)?;
-        goes(&mut c)
-    }),
-    case("9113 §9.1", "", "a connection that is used is not idle", |d| {
-        let mut c = Peer::new(d)?;
-        for _ in 0..8 {
-            c.serves()?;
-            thread::sleep(Duration::from_millis(150));
-        }
-        Ok(())
-    }),
+    case(
+        "9113 §9.1",
+        "",
+        "a connection with a request is not idle",
+        |d| {
+            let mut c = Peer::holding(d)?;
+            thread::sleep(Duration::from_millis(1500));
+            c.send([window_update(1, 5)]);
+            c.answers(1, 200)?;
+            goes(&mut c)
+        },
+    ),
+    case(
+        "9113 §9.1",
+        "",
+        "a connection that is used is not idle",
+        |d| {
+            let mut c = Peer::new(d)?;
+            for _ in 0..8 {
+                c.serves()?;
+                thread::sleep(Duration::from_millis(150));
+            }
+            Ok(())
+        },
+    ),
 ];
 
 #[test]
@@ -141,48 +166,63 @@ fn idle_connections_end_in_good_order() {
 }
 
 pub const COUNTED: &[Case] = &[
-    case("9113 §6.8", "", "after so many requests the connection is over", |d| {
-        let mut c = Peer::new(d)?;
-        for _ in 0..3 {
-            c.serves()?;
-        }
-        c.dies(&[Code::No])?;
-        match c.seen.goaways.last() {
-            Some((5, _)) => Ok(()),
-            other => Err(c.told(&format!("want stream 5, got {other:?}"))),
-        }
-    }),
-    case("9113 §6.8", "", "those that are under way are answered", |d| {
-        let mut c = Peer::with(d, &[(setting::INITIAL_WINDOW_SIZE, 0)])?;
-        let streams = [c.get("/held"), c.get("/held"), c.get("/held")];
-        c.until("GOAWAY", |seen| !seen.goaways.is_empty())?;
-        c.send([frame::settings(&[(setting::INITIAL_WINDOW_SIZE, MOST)])]);
-        for stream in streams {
-            c.answers(stream, 200)?;
-        }
-        c.dies(&[Code::No])
-    }),
-    case("9113 §6.8", "", "what is not processed is above the last stream", |d| {
-        let mut c = Peer::new(d)?;
-        // In one piece: some come too late, and are told so by silence alone.
-        let requests: Vec<_> = (0..6)
-            .map(|_| {
-                let stream = c.stream();
-                headers(stream, flag::WHOLE, block(&c.fields("GET", "/many")))
-            })
-            .collect();
-        c.send(requests);
-        c.dies(&[Code::No])?;
-        let (last, _) = c.seen.goaways[c.seen.goaways.len() - 1];
-        for stream in (1..=11).step_by(2) {
-            let reply = c.seen.reply(stream);
-            let refused = reply.reset == Some(Code::RefusedStream);
-            if reply.ended != (stream <= last) && !refused {
-                return Err(c.told(&format!("stream {stream}, last {last}: {reply:?}")));
+    case(
+        "9113 §6.8",
+        "",
+        "after so many requests the connection is over",
+        |d| {
+            let mut c = Peer::new(d)?;
+            for _ in 0..3 {
+                c.serves()?;
             }
-        }
-        Ok(())
-    }),
+            c.dies(&[Code::No])?;
+            match c.seen.goaways.last() {
+                Some((5, _)) => Ok(()),
+                other => Err(c.told(&format!("want stream 5, got {other:?}"))),
+            }
+        },
+    ),
+    case(
+        "9113 §6.8",
+        "",
+        "those that are under way are answered",
+        |d| {
+            let mut c = Peer::with(d, &[(setting::INITIAL_WINDOW_SIZE, 0)])?;
+            let streams = [c.get("/held"), c.get("/held"), c.get("/held")];
+            c.until("GOAWAY", |seen| !seen.goaways.is_empty())?;
+            c.send([frame::settings(&[(setting::INITIAL_WINDOW_SIZE, MOST)])]);
+            for stream in streams {
+                c.answers(stream, 200)?;
+            }
+            c.dies(&[Code::No])
+        },
+    ),
+    case(
+        "9113 §6.8",
+        "",
+        "what is not processed is above the last stream",
+        |d| {
+            let mut c = Peer::new(d)?;
+            // In one piece: some come too late, and are told so by silence alone.
+            let requests: Vec<_> = (0..6)
+                .map(|_| {
+                    let stream = c.stream();
+                    headers(stream, flag::WHOLE, block(&c.fields("GET", "/many")))
+                })
+                .collect();
+            c.send(requests);
+            c.dies(&[Code::No])?;
+            let (last, _) = c.seen.goaways[c.seen.goaways.len() - 1];
+            for stream in (1..=11).step_by(2) {
+                let reply = c.seen.reply(stream);
+                let refused = reply.reset == Some(Code::RefusedStream);
+                if reply.ended != (stream <= last) && !refused {
+                    return Err(c.told(&format!("stream {stream}, last {last}: {reply:?}")));
+                }
+            }
+            Ok(())
+        },
+    ),
 ];
 
 #[test]

@@ -170,7 +170,11 @@ impl Peer {
                 return Err(self.told(&format!("the upload was reset: {code:?}")));
             }
             let part = self.seen.room(stream).min(most).min(body.len());
-            let flags = if part == body.len() { flag::END_STREAM } else { flag::NONE };
+            let flags = if part == body.len() {
+                flag::END_STREAM
+            } else {
+                flag::NONE
+            };
             self.send([data(stream, flags, &body[..part])]);
             body = &body[part..];
         }
@@ -186,7 +190,11 @@ impl Peer {
             if let Some(frame) = Frame::take(&mut self.rest) {
                 self.log.push(format!("< {}", short(&frame)));
                 self.reply_to(&frame);
-                return self.seen.take(frame).map(|()| true).map_err(|e| self.told(&e));
+                return self
+                    .seen
+                    .take(frame)
+                    .map(|()| true)
+                    .map_err(|e| self.told(&e));
             }
             match self.wire.get(&mut self.rest) {
                 Got::Bytes(_) => (),

@@ -34,33 +34,56 @@ pub const FRAMES: &[Case] = &[
         echoes(d, frames, "test")
     }),
     case("9113 §6.1", "generic/3.1/3", "DATA with padding", |d| {
-        echoes(d, |s| vec![data(s, flag::END_STREAM, "test").padded(6)], "test")
+        echoes(
+            d,
+            |s| vec![data(s, flag::END_STREAM, "test").padded(6)],
+            "test",
+        )
     }),
-    case("9113 §6.2", "generic/3.2/1", "HEADERS", |d| Peer::new(d)?.serves()),
+    case("9113 §6.2", "generic/3.2/1", "HEADERS", |d| {
+        Peer::new(d)?.serves()
+    }),
     case("9113 §6.2", "generic/3.2/2", "HEADERS with padding", |d| {
         let mut c = Peer::new(d)?;
         let request = block(&c.fields("GET", "/"));
         c.send([headers(1, flag::WHOLE, request).padded(6)]);
         c.answers(1, 200)
     }),
-    case("9113 §6.2", "generic/3.2/3", "HEADERS with priority", |d| {
-        let mut c = Peer::new(d)?;
-        let request = block(&c.fields("GET", "/"));
-        c.send([headers(1, flag::WHOLE, request).prioritised(0, 255)]);
-        c.answers(1, 200)
-    }),
-    case("9113 §6.3", "generic/3.3/1", "PRIORITY with weight 1", |d| {
-        prioritised(d, 0, 0)
-    }),
-    case("9113 §6.3", "generic/3.3/2", "PRIORITY with weight 256", |d| {
-        prioritised(d, 0, 255)
-    }),
-    case("9113 §6.3", "generic/3.3/3", "PRIORITY with a dependency", |d| {
-        prioritised(d, 3, 255)
-    }),
-    case("9113 §6.3", "generic/3.3/4", "PRIORITY with an exclusive dependency", |d| {
-        prioritised(d, 1 << 31 | 3, 255)
-    }),
+    case(
+        "9113 §6.2",
+        "generic/3.2/3",
+        "HEADERS with priority",
+        |d| {
+            let mut c = Peer::new(d)?;
+            let request = block(&c.fields("GET", "/"));
+            c.send([headers(1, flag::WHOLE, request).prioritised(0, 255)]);
+            c.answers(1, 200)
+        },
+    ),
+    case(
+        "9113 §6.3",
+        "generic/3.3/1",
+        "PRIORITY with weight 1",
+        |d| prioritised(d, 0, 0),
+    ),
+    case(
+        "9113 §6.3",
+        "generic/3.3/2",
+        "PRIORITY with weight 256",
+        |d| prioritised(d, 0, 255),
+    ),
+    case(
+        "9113 §6.3",
+        "generic/3.3/3",
+        "PRIORITY with a dependency",
+        |d| prioritised(d, 3, 255),
+    ),
+    case(
+        "9113 §6.3",
+        "generic/3.3/4",
+        "PRIORITY with an exclusive dependency",
+        |d| prioritised(d, 1 << 31 | 3, 255),
+    ),
     case("9113 §6.4", "generic/3.4/1", "RST_STREAM", |d| {
         let mut c = Peer::new(d)?;
         let stream = c.post("/echo");
@@ -82,27 +105,45 @@ pub const FRAMES: &[Case] = &[
         c.send([goaway(0, Code::No)]);
         c.dies(&[Code::No])
     }),
-    case("9113 §6.9", "generic/3.9/1", "WINDOW_UPDATE on stream 0", |d| {
-        let mut c = Peer::new(d)?;
-        c.send([window_update(0, 1)]);
-        c.ignores()
-    }),
-    case("9113 §6.9", "generic/3.9/2", "WINDOW_UPDATE on a stream", |d| {
-        let mut c = Peer::new(d)?;
-        let stream = c.post("/echo");
-        c.send([window_update(stream, 1), data(stream, flag::END_STREAM, "x")]);
-        c.answers(stream, 200)
-    }),
-    case("9113 §6.10", "generic/3.10/2", "two CONTINUATION frames", |d| {
-        let mut c = Peer::new(d)?;
-        let request = block(&c.fields("GET", "/"));
-        c.send([
-            headers(1, flag::END_STREAM, request),
-            continuation(1, flag::NONE, block(&[("x-one", "1")])),
-            continuation(1, flag::END_HEADERS, block(&[("x-two", "2")])),
-        ]);
-        c.answers(1, 200)
-    }),
+    case(
+        "9113 §6.9",
+        "generic/3.9/1",
+        "WINDOW_UPDATE on stream 0",
+        |d| {
+            let mut c = Peer::new(d)?;
+            c.send([window_update(0, 1)]);
+            c.ignores()
+        },
+    ),
+    case(
+        "9113 §6.9",
+        "generic/3.9/2",
+        "WINDOW_UPDATE on a stream",
+        |d| {
+            let mut c = Peer::new(d)?;
+            let stream = c.post("/echo");
+            c.send([
+                window_update(stream, 1),
+                data(stream, flag::END_STREAM, "x"),
+            ]);
+            c.answers(stream, 200)
+        },
+    ),
+    case(
+        "9113 §6.10",
+        "generic/3.10/2",
+        "two CONTINUATION frames",
+        |d| {
+            let mut c = Peer::new(d)?;
+            let request = block(&c.fields("GET", "/"));
+            c.send([
+                headers(1, flag::END_STREAM, request),
+                continuation(1, flag::NONE, block(&[("x-one", "1")])),
+                continuation(1, flag::END_HEADERS, block(&[("x-two", "2")])),
+            ]);
+            c.answers(1, 200)
+        },
+    ),
 ];
 
 pub const EXCHANGES: &[Case] = &[
@@ -121,7 +162,11 @@ pub const EXCHANGES: &[Case] = &[
         let stream = c.ask(&fields, flag::END_STREAM);
         c.seen.to_head(stream);
         let reply = c.reply(stream)?;
-        match (reply.status, reply.field("content-length"), reply.body.len()) {
+        match (
+            reply.status,
+            reply.field("content-length"),
+            reply.body.len(),
+        ) {
             (200, "5", 0) => c.serves(),
             other => Err(c.told(&format!("{other:?}"))),
         }
@@ -174,10 +219,15 @@ pub const EXCHANGES: &[Case] = &[
         }
         c.serves()
     }),
-    case("9113 §5", "", "a thousand requests one after the other", |d| {
-        let mut c = Peer::new(d)?;
-        (0..1000).try_for_each(|_| c.serves())
-    }),
+    case(
+        "9113 §5",
+        "",
+        "a thousand requests one after the other",
+        |d| {
+            let mut c = Peer::new(d)?;
+            (0..1000).try_for_each(|_| c.serves())
+        },
+    ),
 ];
 
 #[test]

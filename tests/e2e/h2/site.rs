@@ -70,10 +70,7 @@ impl Site {
              upstreams:\n- {{ name: up, targets: [\"{origin}\"] }}\n{upstream}\
              routes:\n- {{ name: all, match: {{ path: / }}, auth: none, to: up }}\n{route}"
         );
-        let files = [
-            ("cert.pem", leaf.cert.as_str()),
-            ("key.pem", &leaf.key),
-        ];
+        let files = [("cert.pem", leaf.cert.as_str()), ("key.pem", &leaf.key)];
         Self {
             gateway: Gateway::with_files(&config, &files),
             origin,

@@ -8,8 +8,11 @@ pub mod gateway;
 pub mod mint;
 pub mod origin;
 pub mod pki;
+pub mod recorder;
+pub mod rpc;
 pub mod stderr;
 pub mod tls;
+pub mod websocket;
 pub mod wire;
 
 use std::sync::{Arc, Condvar, Mutex};
