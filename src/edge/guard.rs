@@ -2,9 +2,12 @@
 //! what that one reads too kindly, or answers with another error than RFC 9113 wants, ends here, and
 //! so does who sends frames that only cost. Pure: bytes in, verdict out.
 
+use block::Blocks;
 use h2::Reason;
 use load::{Load, PER_REQUEST};
 
+mod block;
+mod huffman;
 mod load;
 
 /// Octets of a frame's head (RFC 9113 §4.1).
@@ -88,6 +91,9 @@ pub struct Guard {
     begun: bool,
     /// The stream whose header block goes on; 0: none does.
     block: u32,
+    /// It is that of trailers.
+    trailers: bool,
+    blocks: Blocks,
     /// The highest stream that the client has opened.
     highest: u32,
     /// Those of them on which it may still send, in no order.
@@ -169,6 +175,10 @@ impl Guard {
         match head.kind {
             DATA => return self.data(head).map(Some),
             HEADERS => self.headers(head, payload)?,
+            CONTINUATION => {
+                self.load.bear(1)?;
+                self.part(head, payload)?;
+            }
             SETTINGS => self.settings(payload)?,
             RST_STREAM => {
                 self.known(head.stream)?;
@@ -180,13 +190,6 @@ impl Guard {
                 self.load.bear(1)?;
             }
             _ => self.load.bear(1)?,
-        }
-        if matches!(head.kind, HEADERS | CONTINUATION) {
-            self.block = if head.has(END_HEADERS) {
-                0
-            } else {
-                head.stream
-            };
         }
         // Priority is no more (§5.3.2).
         Ok(Some(head.kind == PRIORITY || head.kind > CONTINUATION))
@@ -270,22 +273,42 @@ impl Guard {
         Ok(nothing)
     }
 
+    /// Of a request or of its trailers.
     fn headers(&mut self, head: Head, payload: &mut [u8]) -> Result<(), Reason> {
-        if head.stream > self.highest {
-            self.open(head)?;
-        } else {
+        self.trailers = head.stream <= self.highest;
+        if self.trailers {
             self.may_send(head.stream)?;
             if head.has(END_STREAM) {
                 self.close(head.stream);
             }
+        } else {
+            self.open(head)?;
         }
+        let mut at = usize::from(head.has(PADDED));
+        let padding = payload[..at].first().map_or(0, |length| (*length).into());
         if head.has(PRIORITISED) {
             // A stream that depends on itself was an error once, and the library still does not
             // decode its block: the tables of both sides would part (§4.3).
-            let at = usize::from(head.has(PADDED));
             payload[at..at + 4].fill(0);
+            at += 5;
         }
-        Ok(())
+        // Padding is no part of the block, and no longer than what is left of the frame (§6.2).
+        let end = payload.len().checked_sub(padding);
+        let part = end.and_then(|end| payload.get(at..end));
+        self.part(head, part.ok_or(Reason::PROTOCOL_ERROR)?)
+    }
+
+    /// Takes a part of a header block.
+    fn part(&mut self, head: Head, part: &[u8]) -> Result<(), Reason> {
+        let last = head.has(END_HEADERS);
+        self.block = if last { 0 } else { head.stream };
+        match self.blocks.take(part, last)? {
+            // Both are malformed (§8.1, §8.3.1); the library cuts the one off, and forgets the other.
+            Some(block) if block.fragment || self.trailers && block.pseudo => {
+                Err(Reason::PROTOCOL_ERROR)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn open(&mut self, head: Head) -> Result<(), Reason> {

@@ -160,7 +160,7 @@ where
 {
     /// Until either side ends it.
     async fn serve(self, mut h2: H2) {
-        let mut leaving = false;
+        let (mut leaving, mut gone) = (false, false);
         let mut malformed = 0;
         let mut requests = 0;
         loop {
@@ -169,11 +169,12 @@ where
             let accepted = tokio::select! {
                 biased;
                 () = told_to_go(&self.conn) => {
-                    if leaving || self.conn.is_slow_reader() {
+                    if gone || self.conn.is_slow_reader() {
                         return;
                     }
+                    gone = leaving;
                     leaving = true;
-                    self.leave(&mut h2);
+                    self.leave(&mut h2, gone);
                     continue;
                 }
                 accepted = HttpSession::from_h2_conn(&mut h2, digest) => accepted,
@@ -196,15 +197,20 @@ where
                 leaving = true;
             } else if requests >= self.door.listener.terms.max_requests && !leaving {
                 leaving = true;
-                self.leave(&mut h2);
+                self.leave(&mut h2, false);
             }
         }
     }
 
-    /// Says goodbye (RFC 9113 §6.8): streams that are open finish, new ones go elsewhere.
-    fn leave(&self, h2: &mut H2) {
-        h2.graceful_shutdown();
-        let busy = self.open.load(Acquire) > 0;
+    /// Says goodbye (RFC 9113 §6.8): streams that are open finish, new ones go elsewhere. A client
+    /// that has not taken the hint in time is told where it ends.
+    fn leave(&self, h2: &mut H2, at_once: bool) {
+        if at_once {
+            h2.abrupt_shutdown(h2::Reason::NO_ERROR);
+        } else {
+            h2.graceful_shutdown();
+        }
+        let busy = !at_once && self.open.load(Acquire) > 0;
         let limit_ms = if busy { u64::MAX } else { LEAVE_MS };
         self.conn
             .arm(Phase::Leaving, self.door.clock.now(), limit_ms);

@@ -16,7 +16,7 @@ fn guard(requests: u32) -> Guard {
         let end = if n + 1 < requests { END_STREAM } else { 0 };
         passes(
             &mut guard,
-            &mut frame(HEADERS, END_HEADERS | end, 2 * n + 1, b"x"),
+            &mut frame(HEADERS, END_HEADERS | end, 2 * n + 1, &[0x82]),
         );
     }
     guard
@@ -100,7 +100,7 @@ fn sizes_are_those_of_the_type() {
 
 #[test]
 fn a_block_is_not_interrupted() {
-    let begun = |guard: &mut Guard| passes(guard, &mut frame(HEADERS, 0, 3, b"x"));
+    let begun = |guard: &mut Guard| passes(guard, &mut frame(HEADERS, 0, 3, &[0x82]));
     for other in [
         frame(PING, 0, 0, &[0; 8]),
         frame(CONTINUATION, END_HEADERS, 1, b"x"),
@@ -112,9 +112,12 @@ fn a_block_is_not_interrupted() {
     }
     let mut guard = guard(1);
     begun(&mut guard);
-    passes(&mut guard, &mut frame(CONTINUATION, 0, 3, b"y"));
-    passes(&mut guard, &mut frame(CONTINUATION, END_HEADERS, 3, b"z"));
-    let more = frame(CONTINUATION, END_HEADERS, 3, b"z");
+    passes(&mut guard, &mut frame(CONTINUATION, 0, 3, &[0x86]));
+    passes(
+        &mut guard,
+        &mut frame(CONTINUATION, END_HEADERS, 3, &[0x84]),
+    );
+    let more = frame(CONTINUATION, END_HEADERS, 3, &[0x84]);
     stops(&mut guard, more, Reason::PROTOCOL_ERROR);
 }
 
@@ -148,7 +151,7 @@ fn streams_are_idle_open_or_closed() {
     passes(&mut guard, &mut frame(DATA, 0, 3, b"x"));
     passes(
         &mut guard,
-        &mut frame(HEADERS, END_HEADERS | END_STREAM, 3, b"x"),
+        &mut frame(HEADERS, END_HEADERS | END_STREAM, 3, &[0x90]),
     );
     stops(&mut guard, frame(DATA, 0, 3, b"x"), Reason::STREAM_CLOSED);
 }
@@ -157,7 +160,7 @@ fn streams_are_idle_open_or_closed() {
 fn of_many_unfinished_requests_the_oldest_are_forgotten() {
     let mut guard = guard(0);
     for n in 0..MOST_OPEN as u32 + 2 {
-        let mut begun = frame(HEADERS, END_HEADERS, 2 * n + 1, b"x");
+        let mut begun = frame(HEADERS, END_HEADERS, 2 * n + 1, &[0x82]);
         passes(&mut guard, &mut begun);
     }
     assert_eq!(guard.open.len(), MOST_OPEN);
@@ -168,10 +171,10 @@ fn of_many_unfinished_requests_the_oldest_are_forgotten() {
 #[test]
 fn some_bytes_are_changed() {
     let mut guard = guard(0);
-    let payload = [&1u32.to_be_bytes()[..], b"wblock"].concat();
+    let payload = [&1u32.to_be_bytes()[..], b"w\x82\x86"].concat();
     let mut headers = frame(HEADERS, END_HEADERS | PRIORITISED, 1, &payload);
     passes(&mut guard, &mut headers);
-    assert_eq!(headers[HEAD..], *b"\0\0\0\0wblock");
+    assert_eq!(headers[HEAD..], *b"\0\0\0\0w\x82\x86");
     let table = |value: u32| [&[0, 1][..], &value.to_be_bytes()].concat();
     let values = [table(4096), table(0), table(100)].concat();
     let mut settings = frame(SETTINGS, 0, 0, &values);
@@ -202,7 +205,7 @@ fn frames_that_only_cost_are_counted() {
 fn the_goodbye_names_the_last_stream() {
     let mut guard = guard(2);
     guard.note(0, true);
-    passes(&mut guard, &mut frame(HEADERS, END_HEADERS, 5, b"x"));
+    passes(&mut guard, &mut frame(HEADERS, END_HEADERS, 5, &[0x82]));
     assert_eq!(guard.goaway(), None);
     stops(
         &mut guard,
@@ -212,4 +215,31 @@ fn the_goodbye_names_the_last_stream() {
     let goaway = frame(GOAWAY, 0, 0, &[0, 0, 0, 3, 0, 0, 0, 1]);
     assert_eq!(guard.goaway().as_ref().map(|g| &g[..]), Some(&goaway[..]));
     assert_eq!(guard.goaway(), None, "once");
+}
+
+#[test]
+fn blocks_are_read_along() {
+    let block = |stream: u32, block: &[u8]| frame(HEADERS, END_HEADERS, stream, block);
+    stops(&mut guard(1), block(3, &[0x80]), Reason::COMPRESSION_ERROR);
+    let fragment = [&[0x04, 4][..], b"/a#b"].concat();
+    stops(&mut guard(1), block(3, &fragment), Reason::PROTOCOL_ERROR);
+    // Trailers hold no pseudo-header field.
+    stops(&mut guard(1), block(1, &[0x84]), Reason::PROTOCOL_ERROR);
+    passes(&mut guard(1), &mut block(1, &[0x90]));
+    // A size may not change within a block, in however many frames it comes.
+    let mut guard = guard(1);
+    passes(&mut guard, &mut frame(HEADERS, 0, 3, &[0x20, 0x82]));
+    let late = frame(CONTINUATION, END_HEADERS, 3, &[0x20]);
+    stops(&mut guard, late, Reason::COMPRESSION_ERROR);
+}
+
+#[test]
+fn padding_and_priority_are_no_block() {
+    let flags = END_HEADERS | PADDED | PRIORITISED;
+    let payload = |padding: u8| [padding, 0, 0, 0, 9, 1, 0x82, 0, 0];
+    let mut good = frame(HEADERS, flags, 3, &payload(2));
+    passes(&mut guard(1), &mut good);
+    assert_eq!(good[HEAD..], [2, 0, 0, 0, 0, 1, 0x82, 0, 0]);
+    let long = frame(HEADERS, flags, 3, &payload(4));
+    stops(&mut guard(1), long, Reason::PROTOCOL_ERROR);
 }

@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use pingora::tls::error::ErrorStack;
 use pingora::tls::ssl::{
     AlpnError, ClientHello, ExtensionType, NameType, SelectCertError, SniError, SslContext,
-    SslContextBuilder, SslMethod, SslOptions, SslRef, SslSessionCacheMode, SslVersion,
+    SslContextBuilder, SslMethod, SslMode, SslOptions, SslRef, SslSessionCacheMode, SslVersion,
 };
 use sha2::{Digest, Sha256};
 use std::sync::{Arc, LazyLock};
@@ -101,6 +101,11 @@ fn common(
     context.set_strict_cipher_list(CIPHERS)?;
     context.set_curves_list(GROUPS)?;
     context.set_options(SslOptions::NO_COMPRESSION);
+    // A write that had to wait is made again with what has been added to it meanwhile, from
+    // wherever that is by then.
+    context.set_mode(
+        SslMode::AUTO_RETRY | SslMode::ENABLE_PARTIAL_WRITE | SslMode::ACCEPT_MOVING_WRITE_BUFFER,
+    );
     // Sessions are kept by clients, in tickets, and take no memory here.
     context.set_session_cache_mode(SslSessionCacheMode::NO_INTERNAL);
     if !policy.resumption {

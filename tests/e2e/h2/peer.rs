@@ -205,6 +205,7 @@ impl Peer {
                         false => Err(self.told("the connection ends within a frame")),
                     };
                 }
+                Got::Broken(why) => return Err(self.told(&why)),
                 Got::Silence => {
                     let waited = format!("nothing came for {:?}", patience());
                     return Err(self.told(&waited));
@@ -237,6 +238,7 @@ impl Peer {
             match self.wire.get(&mut self.rest) {
                 Got::Bytes(_) => (),
                 Got::Silence => return Ok(false),
+                Got::Broken(why) => return Err(self.told(&why)),
                 Got::End | Got::Reset => {
                     self.seen.closed = true;
                     return Ok(true);

@@ -15,7 +15,7 @@ fn turned_away(c: &mut Peer) -> Verdict {
         match c.wire.get(&mut bytes) {
             Got::Bytes(_) => (),
             Got::End | Got::Reset => break,
-            Got::Silence => return Err("it is not closed".into()),
+            other => return Err(format!("it is not closed: {other:?}")),
         }
     }
     let answer = String::from_utf8_lossy(&bytes).into_owned();

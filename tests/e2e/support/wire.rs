@@ -17,6 +17,8 @@ pub enum Got {
     End,
     /// The connection was reset.
     Reset,
+    /// It broke for another reason.
+    Broken(String),
     /// Nothing came in time.
     Silence,
 }
@@ -99,7 +101,8 @@ impl Wire {
                 ErrorKind::WouldBlock | ErrorKind::TimedOut => Got::Silence,
                 ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Got::Reset,
                 // TLS cut off without its goodbye.
-                _ => Got::End,
+                ErrorKind::UnexpectedEof => Got::End,
+                _ => Got::Broken(e.to_string()),
             },
         }
     }
