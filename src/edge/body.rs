@@ -1,7 +1,7 @@
 //! Where a request body ends: hands Pingora the bytes of this body and not one more, so that the
 //! next request on the connection stays ours.
 
-use super::head::BodyLength;
+use super::head::{BodyLength, MOST_BYTES, is_token};
 
 /// Follows the bytes of one body.
 #[derive(Debug)]
@@ -65,8 +65,24 @@ enum State {
     Size,
     /// Within the digits.
     Digits,
-    /// In a chunk extension; skipped, bounded.
-    Extension,
+    /// In white space before a `;`.
+    Space,
+    /// Behind the `;`: at the name of a chunk extension.
+    NameStart,
+    /// Within the name.
+    Name,
+    /// In white space behind the name.
+    NameEnd,
+    /// Behind the `=`: at the value.
+    ValueStart,
+    /// Within a value that is a token.
+    Token,
+    /// Within a value in quotes.
+    Quoted,
+    /// Behind a `\` in quotes.
+    Escaped,
+    /// Behind the closing quote.
+    ValueEnd,
     /// CR of the size line seen.
     SizeLf,
     /// Within chunk data.
@@ -77,8 +93,10 @@ enum State {
     DataLf,
     /// Behind the last chunk: at the start of a trailer line.
     TrailerStart,
-    /// In a trailer line.
-    Trailer,
+    /// In the name of a trailer field.
+    TrailerName,
+    /// In its value.
+    TrailerValue,
     /// CR of a trailer line seen.
     TrailerLf,
     /// CR of the last line seen.
@@ -89,12 +107,15 @@ enum State {
 
 /// Bytes of extensions and trailers that a body may have in all; they carry nothing on.
 const MOST_EXTRA: u32 = 8 * 1024;
+/// Digits that a chunk size may have, leading zeros among them.
+const MOST_DIGITS: u8 = 16;
 
 /// A counter over a chunked body.
 #[derive(Debug, Default)]
 pub struct Chunks {
     state: State,
     size: u64,
+    digits: u8,
     extra: u32,
 }
 
@@ -121,41 +142,80 @@ impl Chunks {
     fn step(&mut self, b: u8) -> Result<State, BadChunk> {
         Ok(match (self.state, b) {
             (State::Size | State::Digits, b) if b.is_ascii_hexdigit() => self.digit(b)?,
-            (State::Digits | State::Extension, b'\r') => State::SizeLf,
-            (State::Digits, b';') => State::Extension,
-            (State::Extension, b) if b == b'\t' || (b' '..0x7f).contains(&b) => {
-                self.extra(State::Extension)?
-            }
+            (State::Digits | State::Name | State::Token | State::ValueEnd, b'\r') => State::SizeLf,
             (State::SizeLf, b'\n') if self.size == 0 => State::TrailerStart,
             (State::SizeLf, b'\n') => State::Data,
             (State::DataCr, b'\r') => State::DataLf,
-            (State::DataLf, b'\n') => State::Size,
-            (State::TrailerStart, b'\r') => State::EndLf,
-            (State::Trailer, b'\r') => State::TrailerLf,
-            (State::TrailerStart, b) if b.is_ascii_graphic() => self.extra(State::Trailer)?,
-            (State::Trailer, b) if b == b'\t' || (b >= b' ' && b != 0x7f) => {
-                self.extra(State::Trailer)?
+            (State::DataLf, b'\n') => {
+                self.digits = 0;
+                State::Size
             }
+            (State::TrailerStart, b'\r') => State::EndLf,
+            (State::TrailerValue, b'\r') => State::TrailerLf,
             (State::TrailerLf, b'\n') => State::TrailerStart,
             (State::EndLf, b'\n') => State::Done,
-            _ => return Err(BadChunk),
+            (state, b) => {
+                self.extra += 1;
+                let next = extension(state, b).or_else(|| trailer(state, b));
+                next.filter(|_| self.extra <= MOST_EXTRA).ok_or(BadChunk)?
+            }
         })
     }
 
     fn digit(&mut self, b: u8) -> Result<State, BadChunk> {
         let value = (b as char).to_digit(16).map_or(0, u64::from);
         let larger = self.size.checked_mul(16).and_then(|s| s.checked_add(value));
-        self.size = larger.ok_or(BadChunk)?;
-        Ok(State::Digits)
-    }
-
-    fn extra(&mut self, next: State) -> Result<State, BadChunk> {
-        self.extra += 1;
-        if self.extra > MOST_EXTRA {
+        self.size = larger.filter(|s| *s <= MOST_BYTES).ok_or(BadChunk)?;
+        self.digits += 1;
+        if self.digits > MOST_DIGITS {
             return Err(BadChunk);
         }
-        Ok(next)
+        Ok(State::Digits)
     }
+}
+
+/// One byte of a chunk extension (RFC 9112 §7.1.1): nobody needs it, but where its line ends
+/// everybody must agree.
+fn extension(state: State, b: u8) -> Option<State> {
+    let blank = matches!(b, b' ' | b'\t');
+    Some(match (state, b) {
+        (State::Digits | State::Space | State::Token | State::ValueEnd, _) if blank => State::Space,
+        (State::Name | State::NameEnd, _) if blank => State::NameEnd,
+        (State::NameStart | State::ValueStart, _) if blank => state,
+        (
+            State::Digits
+            | State::Space
+            | State::Name
+            | State::NameEnd
+            | State::Token
+            | State::ValueEnd,
+            b';',
+        ) => State::NameStart,
+        (State::Name | State::NameEnd, b'=') => State::ValueStart,
+        (State::ValueStart, b'"') => State::Quoted,
+        (State::Quoted, b'"') => State::ValueEnd,
+        (State::Quoted, b'\\') => State::Escaped,
+        (State::Quoted | State::Escaped, _) if is_text(b) => State::Quoted,
+        (State::NameStart | State::Name, _) if is_token(b) => State::Name,
+        (State::ValueStart | State::Token, _) if is_token(b) => State::Token,
+        _ => return None,
+    })
+}
+
+/// One byte of a trailer field, which is a field like any other (RFC 9112 §7.1.2): what is none may
+/// be a request to somebody else.
+fn trailer(state: State, b: u8) -> Option<State> {
+    match (state, b) {
+        (State::TrailerStart | State::TrailerName, _) if is_token(b) => Some(State::TrailerName),
+        (State::TrailerName, b':') => Some(State::TrailerValue),
+        (State::TrailerValue, _) if is_text(b) => Some(State::TrailerValue),
+        _ => None,
+    }
+}
+
+/// What may stand in a field value or in quotes (RFC 9110 §5.5).
+fn is_text(b: u8) -> bool {
+    b == b'\t' || (b >= b' ' && b != 0x7f)
 }
 
 #[cfg(test)]
@@ -194,8 +254,13 @@ mod tests {
             chunked(&format!("{whole}GET / HTTP/1.1\r\n")),
             Ok(whole.len())
         );
-        let rich = "A;name=value\r\n0123456789\r\n00\r\nTrailer: x\r\n\r\n";
-        assert_eq!(chunked(rich), Ok(rich.len()));
+        for rich in [
+            "A;name=value\r\n0123456789\r\n00\r\nTrailer: x\r\n\r\n",
+            "5 \t; a\t= \"b;\\\"c\u{e9}\" ;d;e=f\r\nhello\r\n0;last\r\n\r\n",
+            "0000000000000005\r\nhello\r\n0\r\nX:\r\nY:\tz \r\n\r\n",
+        ] {
+            assert_eq!(chunked(rich), Ok(rich.len()), "{rich:?}");
+        }
     }
 
     #[test]
@@ -212,6 +277,19 @@ mod tests {
             "fffffffffffffffff\r\n",
             "0\r\n\n",
             "0\r\n X\r\n",
+            "8000000000000000\r\n",
+            "00000000000000005\r\nhello\r\n",
+            "5;\r\nhello\r\n",
+            "5;a=\r\nhello\r\n",
+            "5;a \r\nhello\r\n",
+            "5;a=\"b\r\nhello\r\n",
+            "5;a=\"b\\\r\nhello\r\n",
+            "5;a=\"b\"c\r\nhello\r\n",
+            "5,a\r\nhello\r\n",
+            "0\r\nGET / HTTP/1.1\r\n",
+            "0\r\nX : y\r\n",
+            "0\r\nX: y\rz\r\n",
+            "0\r\n: y\r\n",
         ] {
             assert_eq!(chunked(text), Err(BadChunk), "{text:?}");
         }

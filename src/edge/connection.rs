@@ -96,8 +96,7 @@ where
 async fn await_request<A>(front: &mut Front, door: &Door<A>) -> bool {
     let mut waited = false;
     loop {
-        let blank = front.rest.iter().take_while(|b| matches!(b, b'\r' | b'\n'));
-        let blank = blank.count();
+        let blank = head::empty_lines(&front.rest);
         if blank > 0 && blank == front.rest.len() {
             front.rest = BytesMut::new();
         } else if blank > 0 {

@@ -34,18 +34,53 @@ pub enum Head {
 
 use Head::{Bad, More, Whole};
 
-/// Judges `bytes`, which begin where a request begins.
+/// The longest method: more than any registered one has.
+const MOST_METHOD: usize = 32;
+/// Bytes of empty lines before a request that come together with it.
+const MOST_EMPTY: usize = 16;
+/// The longest body or chunk, in bytes; a larger number is negative for some parsers.
+pub const MOST_BYTES: u64 = i64::MAX as u64;
+
+/// Why a header is refused.
+type Fault = (Reason, &'static str);
+
+const UNKNOWN_METHOD: Fault = (Reason::MethodUnsupported, "a method that nobody knows");
+
+const fn bad(why: &'static str) -> Fault {
+    (Reason::BadRequest, why)
+}
+
+/// Bytes of the empty lines that `bytes` begin with; RFC 9112 §2.2 has them skipped before a
+/// request. A CR or LF alone is no empty line.
+pub fn empty_lines(bytes: &[u8]) -> usize {
+    2 * bytes.chunks(2).take_while(|pair| pair == b"\r\n").count()
+}
+
+/// Judges `bytes`, which begin where a request begins, a few empty lines before it aside.
 pub fn parse(bytes: &[u8], limits: &Limits) -> Head {
-    let Some(end) = memchr::memmem::find(bytes, b"\r\n\r\n") else {
-        return unfinished(bytes, limits);
-    };
-    let len = end + 4;
-    if len > limits.bytes {
-        return unfinished(&bytes[..len], limits);
+    let skipped = empty_lines(bytes);
+    if skipped > MOST_EMPTY {
+        return Bad(Reason::BadRequest, "too many empty lines");
     }
+    match header(&bytes[skipped..], limits) {
+        Ok(Some((len, body))) => Whole {
+            len: skipped + len,
+            body,
+        },
+        Ok(None) => More,
+        Err((reason, why)) => Bad(reason, why),
+    }
+}
+
+/// The length of the header and what it says of the body; nothing where it is not whole yet.
+fn header(bytes: &[u8], limits: &Limits) -> Result<Option<(usize, BodyLength)>, Fault> {
+    let end = memchr::memmem::find(bytes, b"\r\n\r\n").map(|at| at + 4);
+    let Some(len) = end.filter(|len| *len <= limits.bytes) else {
+        return unfinished(&bytes[..end.unwrap_or(bytes.len())], limits).map(|()| None);
+    };
     let bytes = &bytes[..len];
     if bare_line_feed(bytes) {
-        return Bad(Reason::BadRequest, "a line ends in LF without CR");
+        return Err(bad("a line ends in LF without CR"));
     }
     let mut fields = [const { MaybeUninit::uninit() }; MOST_FIELDS];
     let fields = &mut fields[..limits.fields.min(MOST_FIELDS)];
@@ -56,34 +91,42 @@ pub fn parse(bytes: &[u8], limits: &Limits) -> Head {
         fields,
     );
     match parsed {
-        Ok(httparse::Status::Complete(n)) if n == len => judge(&request, len, limits),
+        Ok(httparse::Status::Complete(n)) if n == len => {
+            judge(&request, limits).map(|body| Some((len, body)))
+        }
         Err(httparse::Error::TooManyHeaders) => {
-            Bad(Reason::HeadersTooLarge, "too many header fields")
+            Err((Reason::HeadersTooLarge, "too many header fields"))
         }
-        Err(httparse::Error::Version) if names_a_version(bytes) => {
-            Bad(Reason::VersionUnsupported, "not HTTP/1.1")
+        Err(httparse::Error::Version) if names_a_version(line(bytes)) => {
+            Err((Reason::VersionUnsupported, "not HTTP/1.1"))
         }
-        _ => Bad(Reason::BadRequest, "malformed request header"),
+        _ => Err(bad("malformed request header")),
     }
 }
 
 /// No end of the header in sight: wait, unless it is too long or too wrong already.
-fn unfinished(bytes: &[u8], limits: &Limits) -> Head {
-    let line = memchr::memchr(b'\n', bytes);
-    if line.is_none() && bytes.len() > limits.target + 32 {
-        return Bad(Reason::UriTooLong, "the request line is too long");
+fn unfinished(bytes: &[u8], limits: &Limits) -> Result<(), Fault> {
+    let complete = memchr::memchr(b'\n', bytes).is_some();
+    let method = bytes.iter().take_while(|b| is_token(**b)).count();
+    if method > MOST_METHOD {
+        return Err(UNKNOWN_METHOD);
+    }
+    if !complete && bytes.len() > limits.target + MOST_METHOD {
+        return Err((Reason::UriTooLong, "the request line is too long"));
     }
     if bytes.len() > limits.bytes {
-        return Bad(Reason::HeadersTooLarge, "the request header is too large");
+        return Err((Reason::HeadersTooLarge, "the request header is too large"));
     }
     if bare_line_feed(bytes) {
-        return Bad(Reason::BadRequest, "a line ends in LF without CR");
+        return Err(bad("a line ends in LF without CR"));
     }
-    let first = bytes.iter().find(|b| !matches!(b, b'\r' | b'\n'));
-    if first.is_some_and(|b| !is_token(*b)) {
-        return Bad(Reason::BadRequest, "not an HTTP request");
+    // An empty line may still be coming before the request.
+    let begun = !bytes.is_empty() && bytes != b"\r";
+    let is_method = method > 0 && bytes.get(method).is_none_or(|b| *b == b' ');
+    if (begun && !is_method) || (complete && !names_a_version(line(bytes))) {
+        return Err(bad("not an HTTP request"));
     }
-    More
+    Ok(())
 }
 
 /// A bare LF ends a line for some parsers and not for others (RFC 9112 §2.2): refused. A bare CR
@@ -92,49 +135,46 @@ fn bare_line_feed(bytes: &[u8]) -> bool {
     memchr::memchr_iter(b'\n', bytes).any(|i| i == 0 || bytes[i - 1] != b'\r')
 }
 
-/// Whether the request line has three words and the last one is of some HTTP version.
-fn names_a_version(bytes: &[u8]) -> bool {
-    let line = bytes.split(|b| *b == b'\r').next().unwrap_or_default();
+/// The first line, without its end.
+fn line(bytes: &[u8]) -> &[u8] {
+    bytes.split(|b| *b == b'\r').next().unwrap_or_default()
+}
+
+/// Whether a request line has three words and the last one is of some HTTP version.
+fn names_a_version(line: &[u8]) -> bool {
     let mut words = line.split(|b| *b == b' ').skip(2);
     words.next().is_some_and(|v| v.starts_with(b"HTTP/")) && words.next().is_none()
 }
 
-fn judge(request: &httparse::Request<'_, '_>, len: usize, limits: &Limits) -> Head {
+fn judge(request: &httparse::Request<'_, '_>, limits: &Limits) -> Result<BodyLength, Fault> {
     if request.version != Some(1) {
-        return Bad(Reason::VersionUnsupported, "HTTP/1.0 is not served");
+        return Err((Reason::VersionUnsupported, "HTTP/1.0 is not served"));
     }
     let target = request.path.unwrap_or_default();
     if target.len() > limits.target {
-        return Bad(Reason::UriTooLong, "the request target is too long");
+        return Err((Reason::UriTooLong, "the request target is too long"));
     }
     if !target.bytes().all(may_stand_in_target) {
-        return Bad(Reason::BadRequest, "an illegal byte in the request target");
+        return Err(bad("an illegal byte in the request target"));
     }
     let method = request.method.unwrap_or_default();
     if method == "CONNECT" || method == "TRACE" {
-        return Bad(
-            Reason::MethodUnsupported,
-            "CONNECT and TRACE are not served",
-        );
+        let why = "CONNECT and TRACE are not served";
+        return Err((Reason::MethodUnsupported, why));
+    }
+    if method.len() > MOST_METHOD {
+        return Err(UNKNOWN_METHOD);
     }
     if !target.starts_with('/') && !is_absolute(target) {
-        return Bad(
-            Reason::BadRequest,
-            "the request target is neither a path nor a URI",
-        );
+        return Err(bad("the request target is neither a path nor a URI"));
     }
-    let judged = framing(request.headers).and_then(|(body, named)| {
-        if authority(target).is_some_and(|meant| meant.as_bytes() != named) {
-            return Err("Host differs from the request target");
-        }
-        match std::str::from_utf8(named).map(host::normalise) {
-            Ok(Ok(_)) => Ok(body),
-            _ => Err("Host is not a host"),
-        }
-    });
-    match judged {
-        Ok(body) => Whole { len, body },
-        Err(why) => Bad(Reason::BadRequest, why),
+    let (body, named) = framing(request.headers)?;
+    if authority(target).is_some_and(|meant| meant.as_bytes() != named) {
+        return Err(bad("Host differs from the request target"));
+    }
+    match std::str::from_utf8(named).map(host::normalise) {
+        Ok(Ok(_)) => Ok(body),
+        _ => Err(bad("Host is not a host")),
     }
 }
 
@@ -154,7 +194,7 @@ fn authority(target: &str) -> Option<&str> {
 }
 
 /// Reads the fields that delimit the message (RFC 9112 §3.2, §6).
-fn framing<'a>(headers: &[httparse::Header<'a>]) -> Result<(BodyLength, &'a [u8]), &'static str> {
+fn framing<'a>(headers: &[httparse::Header<'a>]) -> Result<(BodyLength, &'a [u8]), Fault> {
     let (mut length, mut chunked, mut hosts, mut host) = (None, false, 0u32, &b""[..]);
     for field in headers {
         match field.name.len() {
@@ -164,39 +204,56 @@ fn framing<'a>(headers: &[httparse::Header<'a>]) -> Result<(BodyLength, &'a [u8]
             14 if field.name.eq_ignore_ascii_case("content-length") => {
                 let parsed = content_length(field.value)?;
                 if length.replace(parsed).is_some() {
-                    return Err("Content-Length is repeated");
+                    return Err(bad("Content-Length is repeated"));
                 }
             }
             17 if field.name.eq_ignore_ascii_case("transfer-encoding") => {
                 if chunked {
-                    return Err("Transfer-Encoding is repeated");
+                    return Err(bad("Transfer-Encoding is repeated"));
                 }
-                if !field.value.eq_ignore_ascii_case(b"chunked") {
-                    return Err("a transfer coding other than chunked");
-                }
+                coding(field.value)?;
                 chunked = true;
             }
             _ => (),
         }
     }
     match (hosts, chunked, length) {
-        (0, ..) => Err("no Host"),
-        (2.., ..) => Err("Host is repeated"),
-        (1, true, Some(_)) => Err("Transfer-Encoding together with Content-Length"),
+        (0, ..) => Err(bad("no Host")),
+        (2.., ..) => Err(bad("Host is repeated")),
+        (1, true, Some(_)) => Err(bad("Transfer-Encoding together with Content-Length")),
         (1, true, None) => Ok((BodyLength::Chunked, host)),
         (_, false, length) => Ok((BodyLength::Exactly(length.unwrap_or(0)), host)),
     }
 }
 
-fn content_length(value: &[u8]) -> Result<u64, &'static str> {
+/// The only coding we know is `chunked`. Another one in front of it is not implemented; without
+/// `chunked` at the end nobody knows where the body ends (RFC 9112 §6.1, §6.3).
+fn coding(value: &[u8]) -> Result<(), Fault> {
+    if value.eq_ignore_ascii_case(b"chunked") {
+        return Ok(());
+    }
+    let mut names = value.rsplit(|b| *b == b',').map(<[u8]>::trim_ascii);
+    let framed = names.next().is_some_and(is_chunked);
+    if framed && names.all(|name| name.iter().all(|b| is_token(*b)) && !is_chunked(name)) {
+        return Err((Reason::CodingUnsupported, "only chunked is served"));
+    }
+    Err(bad("a transfer coding other than chunked"))
+}
+
+fn is_chunked(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"chunked")
+}
+
+fn content_length(value: &[u8]) -> Result<u64, Fault> {
     let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
     let text = std::str::from_utf8(value).ok().filter(|_| digits);
     text.and_then(|t| t.parse().ok())
-        .ok_or("Content-Length is not a number of bytes")
+        .filter(|n| *n <= MOST_BYTES)
+        .ok_or(bad("Content-Length is not a number of bytes"))
 }
 
 /// `tchar` of RFC 9110 §5.6.2.
-fn is_token(b: u8) -> bool {
+pub fn is_token(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)
 }
 
@@ -248,9 +305,34 @@ mod tests {
 
     #[test]
     fn a_part_of_a_header_waits() {
-        for text in ["G", "GET / HTT", "GET / HTTP/1.1\r\nHost: a\r\n", "\r\n"] {
-            assert_eq!(head(text), More, "{text:?}");
+        let text = "\r\nPOST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n";
+        for end in 0..text.len() {
+            assert_eq!(head(&text[..end]), More, "{:?}", &text[..end]);
         }
+        assert!(matches!(head(text), Whole { len, .. } if len == text.len()));
+    }
+
+    /// What is wrong already is not waited for: the rest of it may never come.
+    #[test]
+    fn a_part_that_no_request_begins_with_is_refused_at_once() {
+        for (text, want) in [
+            ("\n", Reason::BadRequest),
+            ("\rG", Reason::BadRequest),
+            ("\r\r", Reason::BadRequest),
+            (" GET", Reason::BadRequest),
+            ("GE(T", Reason::BadRequest),
+            ("GET\t/", Reason::BadRequest),
+            ("GET /\r\n", Reason::BadRequest),
+            ("GET / http/1.1\r\n", Reason::BadRequest),
+            ("GET / x HTTP/1.1\r\n", Reason::BadRequest),
+            (
+                "ABCDEFGHIJKLMNOPQRSTUVWXYZABCDEFG",
+                Reason::MethodUnsupported,
+            ),
+        ] {
+            assert_eq!(reason(text), Some(want), "{text:?}");
+        }
+        assert_eq!(reason(&"\r\n".repeat(9)), Some(Reason::BadRequest));
     }
 
     #[test]
@@ -263,7 +345,10 @@ mod tests {
             "Content-Length: 0x5\r\n",
             "Content-Length: \r\n",
             "Content-Length: 99999999999999999999\r\n",
-            "Transfer-Encoding: gzip, chunked\r\n",
+            "Content-Length: 9223372036854775808\r\n",
+            "Transfer-Encoding: gzip\r\n",
+            "Transfer-Encoding: chunked, gzip\r\n",
+            "Transfer-Encoding: chunked, chunked\r\n",
             "Transfer-Encoding: identity\r\n",
             "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
             "Transfer-Encoding : chunked\r\n",
@@ -276,6 +361,8 @@ mod tests {
         for case in cases {
             assert!(matches!(body(case), Bad(Reason::BadRequest, _)), "{case:?}");
         }
+        let unknown = body("Transfer-Encoding: gzip, chunked\r\n");
+        assert!(matches!(unknown, Bad(Reason::CodingUnsupported, _)));
     }
 
     #[test]
@@ -318,6 +405,8 @@ mod tests {
         assert_eq!(connect, Some(Reason::MethodUnsupported));
         let trace = reason("TRACE / HTTP/1.1\r\nHost: a\r\n\r\n");
         assert_eq!(trace, Some(Reason::MethodUnsupported));
+        let long = format!("{} / HTTP/1.1\r\nHost: a\r\n\r\n", "A".repeat(33));
+        assert_eq!(reason(&long), Some(Reason::MethodUnsupported));
     }
 
     #[test]

@@ -56,6 +56,7 @@ pub fn status(reason: Reason) -> (u16, &'static str) {
         Reason::IdleTimeout => (408, "Nothing was sent for too long"),
         Reason::BodyTooLarge => (413, "Request body too large"),
         Reason::UriTooLong => (414, "URI too long"),
+        Reason::ExpectationFailed => (417, "Expectation failed"),
         Reason::Misdirected => (421, "Misdirected request"),
         Reason::WebSocketVersion => (426, "WebSocket version 13 required"),
         Reason::RateLimited | Reason::FloodLimited => {
@@ -66,10 +67,12 @@ pub fn status(reason: Reason) -> (u16, &'static str) {
         Reason::ClientTooSlow => (499, "Client did not read its answer"),
         Reason::InternalError => (500, "Internal error"),
         Reason::MethodUnsupported => (501, "Method not supported"),
+        Reason::CodingUnsupported => (501, "Transfer coding not supported"),
         Reason::UpstreamConnectFailed
         | Reason::UpstreamTlsFailed
         | Reason::UpstreamReset
         | Reason::UpstreamInvalid => (502, "Bad gateway"),
+        Reason::ProxyLoop => (502, "The request came back to where it had been"),
         Reason::CircuitOpen | Reason::NoHealthyTarget | Reason::Overloaded => {
             (503, "Service temporarily unavailable")
         }
@@ -337,7 +340,8 @@ pub async fn after(
     ctx: &mut Ctx,
 ) -> FailToProxy {
     let complete = session.as_mut().is_body_done();
-    let Some(exchange) = ctx.exchange.as_mut() else {
+    let exchange = ctx.exchange.as_mut().filter(|_| !ctx.unsent);
+    let Some(exchange) = exchange else {
         return FailToProxy {
             error_code: 0,
             can_reuse_downstream: false,

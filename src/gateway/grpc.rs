@@ -169,6 +169,7 @@ pub fn status(reason: Reason) -> Status {
         Reason::BadRequest
         | Reason::AmbiguousPath
         | Reason::TenantMissing
+        | Reason::ExpectationFailed
         | Reason::WebSocketVersion => Status::INVALID_ARGUMENT,
         Reason::CredentialsMalformed
         | Reason::CredentialsMissing
@@ -185,6 +186,7 @@ pub fn status(reason: Reason) -> Status {
         Reason::RouteNotFound
         | Reason::MethodNotAllowed
         | Reason::MethodUnsupported
+        | Reason::CodingUnsupported
         | Reason::VersionUnsupported => Status::UNIMPLEMENTED,
         Reason::BodyTooLarge
         | Reason::UriTooLong
@@ -204,6 +206,7 @@ pub fn status(reason: Reason) -> Status {
         | Reason::UpstreamTlsFailed
         | Reason::UpstreamReset
         | Reason::UpstreamInvalid
+        | Reason::ProxyLoop
         | Reason::CircuitOpen
         | Reason::NoHealthyTarget
         | Reason::Overloaded

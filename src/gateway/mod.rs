@@ -4,6 +4,7 @@ pub mod blame;
 pub mod choose;
 pub mod expect;
 pub mod fail;
+pub mod forwarded;
 pub mod front;
 pub mod grpc;
 pub mod http2;
@@ -76,6 +77,10 @@ pub struct Ctx {
     pub flight: Option<choose::Flight>,
     /// Body bytes that have come.
     pub bytes_in: u64,
+    /// Whether the client was told to go on with its body.
+    pub told_to_go_on: bool,
+    /// Whether the request ends with its body unsent: its answer did not need it.
+    pub unsent: bool,
 }
 
 /// The connection that a session is on; every one comes from our own edge.
@@ -123,9 +128,10 @@ impl ProxyHttp for Gateway {
         request: &mut RequestHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        send::prepare(request, ctx)?;
+        send::prepare(request, session.req_header().version, ctx)?;
         send::tell_call(&self.shared, request, ctx)?;
-        expect::meet(session, request).await
+        ctx.told_to_go_on |= expect::meet(session, request).await?;
+        Ok(())
     }
 
     async fn request_body_filter(
@@ -135,7 +141,7 @@ impl ProxyHttp for Gateway {
         end: bool,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        send::body(&self.shared, body.as_ref(), end, ctx)
+        send::body(&self.shared.clock, body, end, ctx)
     }
 
     async fn upstream_response_filter(
@@ -168,12 +174,16 @@ impl ProxyHttp for Gateway {
 
     fn response_body_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
-        _end: bool,
+        end: bool,
         ctx: &mut Ctx,
     ) -> Result<Option<Duration>> {
-        reply::count(&self.shared, body.as_ref(), ctx).map(|()| None)
+        reply::count(&self.shared, body.as_ref(), ctx)?;
+        if end {
+            reply::end(session, ctx);
+        }
+        Ok(None)
     }
 
     fn fail_to_connect(

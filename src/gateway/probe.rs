@@ -1,14 +1,15 @@
 //! The gateway's own state: `/health` on public listeners, before authentication and limits and
 //! without details; `/ready` and `/metrics` too on listeners for probes, and nothing else there.
 
-use super::Shared;
 use super::fail::Answer;
+use super::{Shared, receive};
 use crate::exchange::Exchange;
 use crate::exchange::listener::Probes;
 use crate::exchange::refusal::Refusal;
 use crate::observe::reason::Reason;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, MAX_FORWARDS};
 use http::{HeaderValue, Method};
+use pingora::http::RequestHeader;
 
 /// Where the process tells that it lives.
 pub const HEALTH: &str = "/health";
@@ -76,6 +77,12 @@ pub fn metrics(shared: &Shared) -> Answer {
     let media = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     answer.headers[0] = (CONTENT_TYPE, media);
     answer
+}
+
+/// The answer to an `OPTIONS` that may go no further (RFC 9110 §7.6.2).
+pub fn last_hop(header: &RequestHeader) -> Option<Answer> {
+    let left = receive::single(&header.headers, &MAX_FORWARDS)?;
+    (header.method == Method::OPTIONS && left.parse() == Ok(0u64)).then(|| text(200, ""))
 }
 
 /// A plain text answer.

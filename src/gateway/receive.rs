@@ -1,18 +1,16 @@
 //! The first step: who is the client, what exactly is asked for. Works on header types alone, so
 //! that it can run before a proxy session exists.
 
-use super::{grpc, http2};
-use crate::base::net::canonical;
+use super::{forwarded, grpc, http2};
 use crate::exchange::Exchange;
 use crate::exchange::refusal::Refusal;
 use crate::observe::reason::Reason;
 use crate::observe::trace::{self, TraceContext};
 use crate::route::{host, path};
 use crate::snapshot::Snapshot;
-use http::header::HOST;
-use http::{HeaderMap, HeaderName};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderName, Version};
 use pingora::http::RequestHeader;
-use std::net::{IpAddr, SocketAddr};
 
 /// Where a request id comes and goes.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -22,13 +20,12 @@ pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 pub const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
 /// See [`CLIENT_CERT`].
 pub const CLIENT_CERT_CHAIN: HeaderName = HeaderName::from_static("client-cert-chain");
-/// The addresses a request passed.
-pub const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Fills the exchange from the header and takes out of the header what no client may send.
 ///
 /// # Errors
-/// The target or the host can be read in more than one way, or a gRPC call's deadline not at all.
+/// The target or the host can be read in more than one way, a gRPC call's deadline not at all, the
+/// request asks for what nobody does, or it has been here before.
 pub fn receive(
     header: &mut RequestHeader,
     exchange: &mut Exchange,
@@ -42,7 +39,7 @@ pub fn receive(
     }
     exchange.trusted_peer = snapshot.trusted_proxies.contains(exchange.client);
     if exchange.trusted_peer {
-        exchange.client = client_behind(&header.headers, exchange.client, snapshot);
+        exchange.client = forwarded::client(&header.headers, exchange.client, snapshot);
     }
     exchange.host = host_of(header)?;
     let terms = &exchange.conn.listener.terms;
@@ -62,6 +59,10 @@ pub fn receive(
         return Err(Reason::AmbiguousPath.into());
     };
     exchange.path = path.into_owned();
+    if snapshot.via.marks(&header.headers) {
+        return Err(Reason::ProxyLoop.into());
+    }
+    expectation(header)?;
     drop_reserved(header, snapshot);
     deadline
 }
@@ -85,6 +86,34 @@ pub fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> 
         .flatten()
 }
 
+/// Whether the client sends no further request on this connection (RFC 9112 §9.6).
+pub fn is_last(headers: &HeaderMap) -> bool {
+    let options = headers.get_all(CONNECTION).iter();
+    let mut options = options.flat_map(|v| v.as_bytes().split(|b| *b == b','));
+    options.any(|o| o.trim_ascii().eq_ignore_ascii_case(b"close"))
+}
+
+/// Nothing but `100-continue` can be expected of us, and that only where there is a body to wait
+/// for (RFC 9110 §10.1.1).
+fn expectation(header: &mut RequestHeader) -> Result<(), Refusal> {
+    let mut expected = header.headers.get_all(EXPECT).iter();
+    let Some(first) = expected.next() else {
+        return Ok(());
+    };
+    let known = first.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    if !known || expected.next().is_some() {
+        return Err(Reason::ExpectationFailed.into());
+    }
+    let length = header.headers.get(CONTENT_LENGTH);
+    let empty = length.is_none_or(|v| v.as_bytes().iter().all(|b| *b == b'0'))
+        && !header.headers.contains_key(TRANSFER_ENCODING);
+    // An HTTP/2 body needs neither.
+    if empty && header.version == Version::HTTP_11 {
+        header.remove_header(&EXPECT);
+    }
+    Ok(())
+}
+
 fn host_of(header: &RequestHeader) -> Result<String, Refusal> {
     let authority = header.uri.authority().map(http::uri::Authority::as_str);
     let named = authority.or_else(|| single(&header.headers, &HOST));
@@ -92,34 +121,6 @@ fn host_of(header: &RequestHeader) -> Result<String, Refusal> {
         Some(Ok(host)) => Ok(host.into_owned()),
         _ => Err(Refusal::new(Reason::BadRequest).because("Host is not a host")),
     }
-}
-
-/// The rightmost address of `X-Forwarded-For` that is not a trusted proxy's: what stands left of
-/// it anyone may have written.
-fn client_behind(headers: &HeaderMap, peer: IpAddr, snapshot: &Snapshot) -> IpAddr {
-    let mut client = peer;
-    for value in headers.get_all(FORWARDED_FOR).iter().rev() {
-        let Ok(text) = value.to_str() else {
-            return client;
-        };
-        for hop in text.rsplit(',') {
-            let Some(hop) = address(hop.trim()) else {
-                return client;
-            };
-            client = canonical(hop);
-            if !snapshot.trusted_proxies.contains(client) {
-                return client;
-            }
-        }
-    }
-    client
-}
-
-/// An address with or without a port, IPv6 with or without brackets.
-fn address(text: &str) -> Option<IpAddr> {
-    let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
-    let plain = bare.unwrap_or(text).parse().ok();
-    plain.or_else(|| text.parse().ok().map(|a: SocketAddr| a.ip()))
 }
 
 /// Names that no client may send: a proof that only TLS can give.
@@ -134,24 +135,5 @@ fn drop_reserved(header: &mut RequestHeader, snapshot: &Snapshot) {
         .collect();
     for name in &ours {
         header.remove_header(name);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_in_every_usual_form() {
-        let v4: IpAddr = [192, 0, 2, 1].into();
-        assert_eq!(address("192.0.2.1"), Some(v4));
-        assert_eq!(address("192.0.2.1:4711"), Some(v4));
-        let v6: Option<IpAddr> = "2001:db8::1".parse().ok();
-        for text in ["2001:db8::1", "[2001:db8::1]", "[2001:db8::1]:4711"] {
-            assert_eq!(address(text), v6, "{text}");
-        }
-        for text in ["", "unknown", "_hidden", "192.0.2", "192.0.2.1,"] {
-            assert_eq!(address(text), None, "{text:?}");
-        }
     }
 }

@@ -21,7 +21,7 @@ pub fn end(shared: &Shared, session: &mut Session, error: Option<&Error>, ctx: &
     let Some(exchange) = ctx.exchange.as_mut() else {
         return;
     };
-    if let (Some(_), None) = (error, &exchange.refusal) {
+    if let (Some(_), None, false) = (error, &exchange.refusal, ctx.unsent) {
         exchange.refusal = Some(Refusal::new(Reason::InternalError));
     }
     let sent = Sent {

@@ -1,23 +1,30 @@
 //! The sixth step: the upstream's answer on its way back.
 
 use super::receive::REQUEST_ID;
+use super::send::{plain_length, written};
 use super::{Ctx, Shared, choose, fail, grpc, tunnel};
 use crate::breaker::Permit;
 use crate::exchange::call::Call;
+use crate::exchange::refusal::Refusal;
+use crate::observe::reason::Reason;
 use bytes::Bytes;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, PROXY_AUTHENTICATE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, EXPECT, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE, VIA,
 };
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
+use std::time::Duration;
 
-/// Hop-by-hop fields that Pingora leaves in answers (RFC 9110 §7.6.1).
-const HOP_BY_HOP: [HeaderName; 6] = [
+/// Hop-by-hop fields that Pingora leaves in answers (RFC 9110 §7.6.1). `Trailer` is one here: the
+/// fields that it announces are not passed on.
+const HOP_BY_HOP: [HeaderName; 7] = [
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
     TE,
     TRAILER,
     UPGRADE,
@@ -29,13 +36,17 @@ const FAILURES: [u16; 4] = [500, 502, 503, 504];
 /// The hook: the header of an answer has come.
 ///
 /// # Errors
-/// A switch of protocols that was not asked for.
+/// A switch of protocols that was not asked for, or a length that can be read in two ways.
 pub fn received(shared: &Shared, response: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
     let status = response.status.as_u16();
     if status == 101 {
         return tunnel::switched(shared, response, ctx);
     }
     let now = shared.clock.now();
+    if let Err(why) = framing(response) {
+        return refuse(ctx, why);
+    }
+    settle(response, ctx)?;
     let Some(flight) = &mut ctx.flight else {
         return Ok(());
     };
@@ -102,18 +113,75 @@ pub fn concluded(shared: &Shared, trailers: &HeaderMap, ctx: &mut Ctx) {
     choose::settle(flight, true, shared.clock.now());
 }
 
+/// Whether everybody reads the same length (RFC 9112 §6.3). What says both a length and a coding
+/// has been read by the coding, and the length is gone.
+fn framing(response: &ResponseHeader) -> std::result::Result<(), &'static str> {
+    let mut codings = response.headers.get_all(TRANSFER_ENCODING).iter();
+    let chunked = |v: &HeaderValue| v.as_bytes().eq_ignore_ascii_case(b"chunked");
+    if !codings.next().is_none_or(chunked) || codings.next().is_some() {
+        return Err("a transfer coding other than chunked");
+    }
+    let mut lengths = response.headers.get_all(CONTENT_LENGTH).iter();
+    let digits = |v: &HeaderValue| v.as_bytes().iter().all(u8::is_ascii_digit);
+    if !lengths.next().is_none_or(digits) || lengths.next().is_some() {
+        return Err("a Content-Length that is not one number");
+    }
+    Ok(())
+}
+
+/// Ends an attempt whose answer cannot be passed on, and with it the connection it came on.
+fn refuse(ctx: &mut Ctx, why: &'static str) -> Result<()> {
+    if let (Some(exchange), Some(flight)) = (&mut ctx.exchange, &ctx.flight) {
+        let refusal = Refusal::new(Reason::UpstreamInvalid);
+        exchange.refusal = Some(refusal.of(&flight.pool.spec.name));
+    }
+    Err(Error::explain(ErrorType::InvalidHTTPHeader, why).into_up())
+}
+
+/// What the header may not hold on its way to the client, and that it has been here.
+fn settle(response: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
+    drop_hop_by_hop(response);
+    // RFC 9112 §6.1, RFC 9110 §8.6: none of these has a body to measure.
+    if response.status.is_informational() || response.status.as_u16() == 204 {
+        response.remove_header(&TRANSFER_ENCODING);
+        response.remove_header(&CONTENT_LENGTH);
+    }
+    if response.headers.contains_key(TRANSFER_ENCODING) {
+        response.insert_header(TRANSFER_ENCODING, HeaderValue::from_static("chunked"))?;
+    }
+    if let Some(length) = plain_length(&response.headers) {
+        response.insert_header(CONTENT_LENGTH, length)?;
+    }
+    if let Some(snapshot) = &ctx.snapshot {
+        let via = written(snapshot.via.value(response.version))?;
+        response.append_header(VIA, via)?;
+    }
+    Ok(())
+}
+
 /// The hook: completes the header of an answer.
 ///
 /// # Errors
 /// A header value could not be written.
-pub fn prepare(session: &mut Session, response: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
-    let switched = response.status.as_u16() == 101;
-    if response.status.is_informational() && !switched {
-        return Ok(());
+pub fn prepare(session: &mut Session, response: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+    // An older service's answer is ours once we pass it on (RFC 9112 §2.3).
+    if response.version < Version::HTTP_11 {
+        response.set_version(Version::HTTP_11);
     }
-    drop_hop_by_hop(response);
-    if switched {
+    if response.status.as_u16() == 101 {
+        drop_hop_by_hop(response);
         tunnel::complete(response)?;
+    } else {
+        let interim = response.status.is_informational();
+        // An interim answer comes before the body is complete, and ends nothing.
+        session.set_close_on_response_before_downstream_finish(!interim);
+        if interim {
+            ctx.told_to_go_on |= response.status.as_u16() == 100;
+            return Ok(());
+        }
+    }
+    if is_empty(session, response) {
+        end(session, ctx);
     }
     let Some(exchange) = &ctx.exchange else {
         return Ok(());
@@ -125,10 +193,29 @@ pub fn prepare(session: &mut Session, response: &mut ResponseHeader, ctx: &Ctx) 
         response.insert_header(name, value)?;
     }
     let id = Bytes::copy_from_slice(exchange.request_id.as_bytes());
-    if let Ok(id) = http::HeaderValue::from_maybe_shared(id) {
+    if let Ok(id) = HeaderValue::from_maybe_shared(id) {
         response.insert_header(REQUEST_ID, id)?;
     }
     Ok(())
+}
+
+/// Whether the header is all of the answer.
+fn is_empty(session: &Session, response: &ResponseHeader) -> bool {
+    let length = response.headers.get(CONTENT_LENGTH);
+    matches!(response.status.as_u16(), 204 | 304)
+        || length.is_some_and(|v| v.as_bytes().iter().all(|b| *b == b'0'))
+        || session.req_header().method == Method::HEAD
+}
+
+/// The last of an answer is on its way. A client that was never told to go on with its body may keep
+/// it: the connection is not held for it (RFC 9110 §10.1.1).
+pub fn end(session: &mut Session, ctx: &mut Ctx) {
+    let request = session.req_header();
+    let awaits = request.version == Version::HTTP_11 && request.headers.contains_key(EXPECT);
+    if awaits && !ctx.told_to_go_on && ctx.bytes_in == 0 && !session.as_mut().is_body_done() {
+        ctx.unsent = true;
+        session.set_read_timeout(Some(Duration::ZERO));
+    }
 }
 
 fn drop_hop_by_hop(response: &mut ResponseHeader) {
@@ -141,7 +228,7 @@ fn drop_hop_by_hop(response: &mut ResponseHeader) {
         .filter_map(|name| name.trim().parse().ok())
         .filter(|name| ![CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION].contains(name))
         .collect();
-    for name in nominated.iter().chain(&HOP_BY_HOP) {
+    for name in nominated.iter().chain(&HOP_BY_HOP).chain([&CONNECTION]) {
         if response.headers.contains_key(name) {
             response.remove_header(name);
         }

@@ -46,6 +46,9 @@ pub async fn enter(shared: &Shared, session: &mut Session, ctx: &mut Ctx) -> Res
     };
     let terms = &conn.listener.terms;
     session.set_read_timeout(Some(Duration::from_millis(terms.idle_ms)));
+    if !conn.is_stream() && receive::is_last(&session.req_header().headers) {
+        session.set_keepalive(None);
+    }
     let snapshot = shared.snapshot.load_full();
     let (id, trace) = receive::identify(&session.req_header().headers);
     let mut exchange = Exchange::new(conn, now, id, trace);
@@ -113,6 +116,9 @@ pub async fn judge(
     });
     exchange.closes = tunnel::asked(header, route);
     pass(shared, route, &header.headers, exchange, now).await?;
+    if let Some(answer) = probe::last_hop(header) {
+        return Ok(Outcome::Answer(answer));
+    }
     let handshake = tunnel::judge(header, exchange.closes)?;
     choose::upstream(shared, route, &header.headers, exchange, handshake).map(Outcome::Proxy)
 }

@@ -1,38 +1,33 @@
 //! The fourth step: the header as the upstream gets it. What a client could erase by naming it in
 //! `Connection` is set here, after hop-by-hop fields are gone.
 
-use super::receive::{CLIENT_CERT, CLIENT_CERT_CHAIN, FORWARDED_FOR, REQUEST_ID, TRACEPARENT};
+use super::forwarded::{self, joined};
+use super::receive::{self, CLIENT_CERT, CLIENT_CERT_CHAIN, REQUEST_ID, TRACEPARENT};
 use super::{Ctx, Shared, grpc};
+use crate::base::clock::Clock;
 use crate::exchange::Exchange;
 use crate::exchange::refusal::Refusal;
 use crate::identity::principal::Principal;
 use crate::observe::reason::Reason;
 use crate::snapshot::{IdentityHeaders, ListForm, Route, Snapshot};
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, FORWARDED, HOST, TE};
+use http::header::{
+    AUTHORIZATION, CONTENT_LENGTH, HOST, InvalidHeaderValue, MAX_FORWARDS, TE, VIA,
+};
 use http::uri::PathAndQuery;
-use http::{HeaderName, HeaderValue, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
 use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType, Result};
 use std::fmt::Write as _;
 use std::time::Duration;
 
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-/// What tells of the way a request came; believed from trusted proxies alone.
-const ORIGIN: [HeaderName; 4] = [
-    HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-forwarded-prefix"),
-    HeaderName::from_static("x-real-ip"),
-    FORWARDED,
-];
 
-/// The hook: completes the header of one attempt.
+/// The hook: completes the header of one attempt, for a request that came in `version`.
 ///
 /// # Errors
 /// A value cannot be written into a header, or there is no request.
-pub fn prepare(request: &mut RequestHeader, ctx: &Ctx) -> Result<()> {
+pub fn prepare(request: &mut RequestHeader, version: Version, ctx: &Ctx) -> Result<()> {
     let (Some(exchange), Some(snapshot)) = (&ctx.exchange, &ctx.snapshot) else {
         return Error::e_explain(ErrorType::InternalError, "no request");
     };
@@ -41,7 +36,12 @@ pub fn prepare(request: &mut RequestHeader, ctx: &Ctx) -> Result<()> {
     };
     retarget(request, exchange, route)?;
     strip_credentials(request, route, snapshot);
-    tell_origin(request, exchange)?;
+    forwarded::tell(request, exchange, snapshot)?;
+    request.append_header(VIA, written(snapshot.via.value(version))?)?;
+    if let Some(length) = plain_length(&request.headers) {
+        request.insert_header(CONTENT_LENGTH, length)?;
+    }
+    count_hop(request)?;
     trace(request, exchange)?;
     tell_certificate(request, exchange)?;
     if let Some(principal) = &exchange.principal {
@@ -87,6 +87,22 @@ fn keep_host(request: &mut RequestHeader) -> Result<()> {
     }
 }
 
+/// One hop fewer for an `OPTIONS` that says how many are left (RFC 9110 §7.6.2).
+fn count_hop(request: &mut RequestHeader) -> Result<()> {
+    let left = receive::single(&request.headers, &MAX_FORWARDS).and_then(|n| n.parse().ok());
+    match left.filter(|_| request.method == Method::OPTIONS) {
+        Some(n) => request.insert_header(MAX_FORWARDS, u64::saturating_sub(n, 1)),
+        None => Ok(()),
+    }
+}
+
+/// Leading zeros are legal in a length and octal to some: what it is without them, where it has any.
+pub fn plain_length(headers: &HeaderMap) -> Option<u64> {
+    let length = headers.get(CONTENT_LENGTH).map(HeaderValue::as_bytes);
+    let padded = length.filter(|l| l.len() > 1 && l[0] == b'0')?;
+    std::str::from_utf8(padded).ok()?.parse().ok()
+}
+
 fn strip_credentials(request: &mut RequestHeader, route: &Route, snapshot: &Snapshot) {
     if route.authenticated {
         request.remove_header(&AUTHORIZATION);
@@ -96,49 +112,6 @@ fn strip_credentials(request: &mut RequestHeader, route: &Route, snapshot: &Snap
             request.remove_header(name);
         }
     }
-}
-
-/// Says where the request comes from: appended to what a trusted proxy said, else instead of what
-/// the client said.
-fn tell_origin(request: &mut RequestHeader, exchange: &Exchange) -> Result<()> {
-    let peer = crate::base::net::canonical(exchange.conn.peer.ip());
-    if !exchange.trusted_peer {
-        for name in ORIGIN.iter().chain([&FORWARDED_PROTO, &FORWARDED_HOST]) {
-            if request.headers.contains_key(name) {
-                request.remove_header(name);
-            }
-        }
-    }
-    let before = exchange
-        .trusted_peer
-        .then(|| joined(request, &FORWARDED_FOR))
-        .flatten();
-    let hops = match before {
-        Some(before) => format!("{before}, {peer}"),
-        None => peer.to_string(),
-    };
-    request.insert_header(FORWARDED_FOR, value(hops)?)?;
-    if !request.headers.contains_key(&FORWARDED_PROTO) {
-        let proto = if exchange.conn.is_tls() {
-            "https"
-        } else {
-            "http"
-        };
-        request.insert_header(FORWARDED_PROTO, HeaderValue::from_static(proto))?;
-    }
-    if !request.headers.contains_key(&FORWARDED_HOST)
-        && let Some(host) = request.headers.get(HOST).cloned()
-    {
-        request.insert_header(FORWARDED_HOST, host)?;
-    }
-    Ok(())
-}
-
-/// All values of a field as one list (RFC 9110 §5.3).
-fn joined(request: &RequestHeader, name: &HeaderName) -> Option<String> {
-    let values = request.headers.get_all(name).iter();
-    let texts: Vec<&str> = values.filter_map(|v| v.to_str().ok()).collect();
-    (!texts.is_empty()).then(|| texts.join(", "))
 }
 
 fn trace(request: &mut RequestHeader, exchange: &Exchange) -> Result<()> {
@@ -266,8 +239,12 @@ fn encode_but(text: &str, plain: impl Fn(u8) -> bool) -> String {
 }
 
 fn value(text: String) -> Result<HeaderValue> {
-    HeaderValue::from_maybe_shared(Bytes::from(text))
-        .map_err(|e| Error::because(ErrorType::InternalError, "a header value", e))
+    written(HeaderValue::from_maybe_shared(Bytes::from(text)))
+}
+
+/// A header value, or the fault that it is none.
+pub fn written(value: std::result::Result<HeaderValue, InvalidHeaderValue>) -> Result<HeaderValue> {
+    value.map_err(|e| Error::because(ErrorType::InternalError, "a header value", e))
 }
 
 /// What a gRPC call has besides: that trailers reach the client, and how long it still has, so that a
@@ -296,14 +273,19 @@ pub fn tell_call(shared: &Shared, request: &mut RequestHeader, ctx: &Ctx) -> Res
 ///
 /// # Errors
 /// The body is larger than the route takes.
-pub fn body(shared: &Shared, body: Option<&Bytes>, end: bool, ctx: &mut Ctx) -> Result<()> {
-    ctx.bytes_in += body.map_or(0, |bytes| bytes.len() as u64);
+pub fn body(clock: &Clock, body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) -> Result<()> {
+    // An HTTP/2 body may end in an empty frame. Written to an HTTP/1 service it would be a last
+    // chunk, and the end behind it a second one: a request that nobody sent.
+    if end && body.as_ref().is_some_and(Bytes::is_empty) {
+        *body = None;
+    }
+    ctx.bytes_in += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
     let (Some(exchange), Some(flight)) = (&mut ctx.exchange, &ctx.flight) else {
         return Ok(());
     };
     let conn = &exchange.conn;
     if conn.is_bound_by_idle() {
-        let now = shared.clock.now();
+        let now = clock.now();
         if end && !flight.answered {
             // The request is complete: from here on the service is waited for.
             conn.bound_by_idle(0);
@@ -330,6 +312,21 @@ pub fn body(shared: &Shared, body: Option<&Bytes>, end: bool, ctx: &mut Ctx) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// An HTTP/2 body that ends in an empty frame came to an HTTP/1.1 service with two last chunks,
+    /// the second of them a request that nobody had sent.
+    #[test]
+    fn an_empty_last_piece_is_no_chunk() {
+        let passed = |piece: Option<&'static str>, end: bool| {
+            let (mut piece, mut ctx) = (piece.map(Bytes::from), Ctx::default());
+            body(&Clock::system(), &mut piece, end, &mut ctx).expect("no limit");
+            (piece, ctx.bytes_in)
+        };
+        assert_eq!(passed(Some(""), true), (None, 0));
+        assert_eq!(passed(None, true), (None, 0));
+        assert_eq!(passed(Some("x"), true), (Some("x".into()), 1));
+        assert_eq!(passed(Some("x"), false), (Some("x".into()), 1));
+    }
 
     #[test]
     fn lists_in_each_form() {

@@ -42,6 +42,12 @@ reasons! {
     VersionUnsupported = "version_unsupported",
     /// The method is one the gateway never forwards (TRACE, CONNECT) or does not know.
     MethodUnsupported = "method_unsupported",
+    /// The body is in a transfer coding other than `chunked` (RFC 9112 §6.1).
+    CodingUnsupported = "coding_unsupported",
+    /// The request expects something other than `100-continue` (RFC 9110 §10.1.1).
+    ExpectationFailed = "expectation_failed",
+    /// The request has been here before (RFC 9110 §7.6.3, RFC 9209 §2.3.14).
+    ProxyLoop = "proxy_loop",
     /// No route matches host and path.
     RouteNotFound = "route_not_found",
     /// A route matches host and path, but not with this method.

@@ -3,10 +3,11 @@
 
 use super::identity::{self, Identities};
 use super::limits::Limits;
-use super::{ErrorShape, Snapshot, routes, upstreams};
+use super::via::Via;
+use super::{ErrorShape, Forwarded, Snapshot, routes, upstreams};
 use crate::base::clock::Clock;
 use crate::base::net::Networks;
-use crate::config::server::{ErrorFormConf, FloodConf};
+use crate::config::server::{ErrorFormConf, FloodConf, ForwardedConf};
 use crate::config::{Fault, Faults, FileConf, Place};
 use crate::filter::flood::Flood;
 use crate::limit::estimate::Estimator;
@@ -105,6 +106,14 @@ pub fn compile(conf: &FileConf, tools: &Tools<'_>) -> Result<Snapshot, Faults> {
             ErrorFormConf::Plain => ErrorShape::Plain,
         },
         trusted_proxies: Networks(trusted_proxies.iter().map(|n| n.value).collect()),
+        forwarded: Forwarded {
+            x_forwarded: server.forwarded.value != ForwardedConf::Forwarded,
+            forwarded: server.forwarded.value != ForwardedConf::XForwarded,
+        },
+        via: server
+            .via
+            .as_ref()
+            .map_or_else(Via::unique, |name| Via::new(&name.value)),
         flood,
         headers: identity::headers(&identity.headers, &identity.api_keys),
         table,

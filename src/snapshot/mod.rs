@@ -6,6 +6,7 @@ pub mod identity;
 pub mod limits;
 pub mod routes;
 pub mod upstreams;
+pub mod via;
 
 use crate::base::net::Networks;
 use crate::filter::chain::Filter;
@@ -21,13 +22,18 @@ use http::HeaderName;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use via::Via;
 
 /// A compiled config.
 pub struct Snapshot {
     /// How refusals are written.
     pub errors: ErrorShape,
-    /// Peers whose `X-Forwarded-For` counts.
+    /// Peers whose word counts on where a request came from.
     pub trusted_proxies: Networks,
+    /// How a request's way is told.
+    pub forwarded: Forwarded,
+    /// Our name on it.
+    pub via: Via,
     /// The limit in front of everything.
     pub flood: Option<Flood>,
     /// Names that clients may not send, and how the caller is told to services.
@@ -51,6 +57,15 @@ pub enum ErrorShape {
     Problem,
     /// `{"error": …, "retryAfter": …, "service": …}`.
     Plain,
+}
+
+/// Which headers tell where a request came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forwarded {
+    /// `X-Forwarded-For`, `-Proto`, `-Host`.
+    pub x_forwarded: bool,
+    /// `Forwarded` (RFC 7239).
+    pub forwarded: bool,
 }
 
 /// How a list is written into a header.

@@ -148,13 +148,9 @@ pub fn within(
         options.total_connection_timeout = Some(left);
     }
     // The request's own limit is the one that counts, and says so; this ends what it cannot reach.
-    let step = match pause {
-        Some(pause) => beyond(pause.max(left)),
-        None => {
-            let most = left + SLACK;
-            timeouts.read.map_or(most, |read| read.min(most))
-        }
-    };
+    let most = left + SLACK;
+    let whole = || timeouts.read.map_or(most, |read| read.min(most));
+    let step = pause.map_or_else(whole, |pause| beyond(pause.max(left)));
     (options.read_timeout, options.write_timeout) = (Some(step), Some(step));
     peer
 }
@@ -217,7 +213,7 @@ mod tests {
             peer.options.read_timeout.map(|t| t.as_secs())
         };
         assert_eq!(seconds(10, None), Some(3));
-        assert_eq!(seconds(1, None), Some(1));
+        assert_eq!(seconds(1, None), Some(1), "cut to what is left");
         assert_eq!(
             seconds(10, Some(300)),
             Some(301),

@@ -2,7 +2,7 @@
 
 use super::support::*;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -60,15 +60,8 @@ fn octets(framing: Framing, out: Arc<Mutex<Vec<Duration>>>, watch: Arc<Stopwatch
 }
 
 /// When each of so many events was there whole.
-fn events(
-    stream: &mut TcpStream,
-    mut came: Vec<u8>,
-    framing: Framing,
-    watch: &Stopwatch,
-    n: usize,
-) -> Vec<Duration> {
-    let mut at = Vec::new();
-    let mut plain = Vec::new();
+fn events(client: &mut Client, framing: Framing, watch: &Stopwatch, n: usize) -> Vec<Duration> {
+    let (mut at, mut came, mut plain) = (Vec::new(), Vec::new(), Vec::new());
     while at.len() < n {
         if framing == Framing::Counted {
             plain.append(&mut came);
@@ -88,7 +81,7 @@ fn events(
             at.push(watch.passed());
         }
         let mut part = [0; 4096];
-        let read = stream.read(&mut part).expect("more");
+        let read = client.read(&mut part).expect("more");
         assert!(read > 0, "the end after {} events", at.len());
         came.extend_from_slice(&part[..read]);
     }
@@ -111,8 +104,7 @@ fn an_event_written_octet_by_octet_arrives_at_once() {
             (head.status, head.header("content-type")),
             (200, Some("text/event-stream"))
         );
-        let (mut stream, came) = client.into_parts();
-        let at = events(&mut stream, came, framing, &watch, 20);
+        let at = events(&mut client, framing, &watch, 20);
         let out: Vec<Duration> = out.lock().unwrap().clone();
         // The first as every other; machines stall, so nine of ten must do.
         let mut late: Vec<Duration> = at
@@ -299,19 +291,19 @@ fn both_directions_at_once() {
     client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
     let head = client.read_head().expect("before the request is complete");
     assert_eq!(head.status, 200);
-    let (mut stream, mut came) = client.into_parts();
+    let mut came = Vec::new();
     for n in 1..=5 {
         thread::sleep(ms(300));
-        stream.write_all(b"1\r\nx\r\n").expect("writes");
+        client.write_all(b"1\r\nx\r\n").expect("writes");
         while came.iter().filter(|b| **b == b'x').count() < n {
             let mut part = [0; 4096];
-            let n = stream.read(&mut part).expect("reads");
+            let n = client.read(&mut part).expect("reads");
             assert!(n > 0, "cut off after {}", String::from_utf8_lossy(&came));
             came.extend_from_slice(&part[..n]);
         }
     }
-    stream.write_all(b"0\r\n\r\n").expect("writes");
-    stream.read_to_end(&mut came).expect("to its end");
+    client.write_all(b"0\r\n\r\n").expect("writes");
+    client.read_to_end(&mut came).expect("to its end");
     assert!(came.ends_with(b"last word\r\n0\r\n\r\n"), "whole");
     serving.join().expect("no panic");
 }

@@ -1,10 +1,11 @@
 //! What becomes of a WebSocket once it is open: how much passes, how it ends, what is given back. With
 //! `TOLLGATE_LONG` set the numbers are those of a release.
 
+use super::support::pki::{Authority, Leaf, Trust};
 use super::support::websocket::*;
 use super::support::*;
-use std::io::{Read, Write};
-use std::net::Shutdown;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::thread;
 use std::time::Duration;
 
@@ -21,80 +22,72 @@ fn given_back(gateway: &Gateway, origin: &Origin) {
     gateway.counts(IN_FLIGHT, 0);
 }
 
-/// Answers in one packet with the first frame, before the request was read if `early`.
-fn hasty(early: bool) -> (std::net::SocketAddr, impl FnOnce()) {
-    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("binds");
+/// A service in haste: it answers in one packet with its first frame, before the request was read if
+/// `early`, and then sends back what comes.
+fn hasty(early: bool, leaf: Option<&Leaf>) -> SocketAddr {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("binds");
     let address = listener.local_addr().expect("an address");
+    let config = leaf.map(Leaf::server);
+    thread::spawn(move || {
+        // As long as the process lives.
+        for stream in listener.incoming().flatten() {
+            let config = config.clone();
+            thread::spawn(move || match config {
+                None => hurry(stream, early),
+                Some(config) => {
+                    let tls = rustls::ServerConnection::new(config).expect("a server");
+                    hurry(rustls::StreamOwned::new(tls, stream), early)
+                }
+            });
+        }
+    });
+    address
+}
+
+fn hurry(mut stream: impl Read + Write, early: bool) -> io::Result<()> {
     let answer = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: {ACCEPT}\r\n\r\n"
     );
     let answer = [answer.as_bytes(), b"\x81\x05hello"].concat();
-    let accepting = thread::spawn(move || {
-        for stream in listener.incoming() {
-            let Ok(mut stream) = stream else { continue };
-            let mut head = Vec::new();
-            if early && stream.write_all(&answer).is_err() {
-                continue;
-            }
-            while !head.ends_with(b"\r\n\r\n") {
-                let mut byte = [0];
-                if stream.read_exact(&mut byte).is_err() {
-                    break;
-                }
-                head.push(byte[0]);
-            }
-            if head.starts_with(b"GET /end") {
-                return;
-            }
-            if !early && stream.write_all(&answer).is_err() {
-                continue;
-            }
-            thread::spawn(move || {
-                // Masked frames of the client, sent back bit by bit as they came.
-                let mut part = [0; 64];
-                while let Ok(n @ 1..) = stream.read(&mut part) {
-                    if stream.write_all(&part[..n]).is_err() {
-                        return;
-                    }
-                }
-            });
+    if early {
+        stream.write_all(&answer)?;
+        stream.flush()?;
+    }
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte)?;
+        head.push(byte[0]);
+    }
+    if !early {
+        stream.write_all(&answer)?;
+    }
+    let mut part = [0; 16 * 1024];
+    loop {
+        stream.flush()?;
+        match stream.read(&mut part)? {
+            0 => return Ok(()),
+            n => stream.write_all(&part[..n])?,
         }
-    });
-    let end = move || {
-        let mut stream = std::net::TcpStream::connect(address).expect("connects");
-        let _ = stream.write_all(b"GET /end HTTP/1.1\r\n\r\n");
-        accepting.join().expect("no panic");
-    };
-    (address, end)
+    }
 }
 
-/// One handshake with a service in haste: the frame that came with the switch, and one back and forth.
-fn one(gateway: &Gateway) -> Result<(), String> {
-    let mut client = gateway.connect();
+/// One handshake with a service in haste: the frame that came with the switch, and some more bytes
+/// there and back.
+fn one(mut client: Client) -> Result<(), String> {
     client.send(handshake("/").bytes());
     let answer = client.try_read().map_err(|e| format!("{e:?}"))?;
     if answer.status != 101 {
         return Err(format!("{}", answer.status));
     }
-    let (mut stream, mut came) = client.into_parts();
-    let read = |stream: &mut std::net::TcpStream, came: &mut Vec<u8>, n: usize| {
-        while came.len() < n {
-            let mut part = [0; 64];
-            match stream.read(&mut part) {
-                Ok(0) => return Err(format!("the end after {came:?}")),
-                Ok(n) => came.extend_from_slice(&part[..n]),
-                Err(e) => return Err(format!("{e} after {came:?}")),
-            }
-        }
-        Ok(())
-    };
-    read(&mut stream, &mut came, 7)?;
-    stream.write_all(b"and more").map_err(|e| e.to_string())?;
-    read(&mut stream, &mut came, 15)?;
-    (came == b"\x81\x05helloand more")
-        .then_some(())
-        .ok_or_else(|| format!("{came:?}"))
+    let (mut frame, mut back) = ([0; 7], vec![0; 40_000]);
+    let more = vec![b'm'; back.len()];
+    let text = |e: io::Error| e.to_string();
+    client.read_exact(&mut frame).map_err(text)?;
+    client.write_all(&more).map_err(text)?;
+    client.read_exact(&mut back).map_err(text)?;
+    let right = frame == *b"\x81\x05hello" && back == more;
+    right.then_some(()).ok_or_else(|| format!("{frame:?}"))
 }
 
 // https://github.com/cloudflare/pingora/issues/946
@@ -102,13 +95,14 @@ fn one(gateway: &Gateway) -> Result<(), String> {
 fn r946_a_switch_that_comes_at_once_keeps_its_tunnel() {
     let each = if long() { 5000 } else { 250 };
     for early in [false, true] {
-        let (address, end) = hasty(early);
+        let address = hasty(early, None);
         let gateway = Gateway::start(&format!(
             "log: {{ access: off }}\n\
              upstreams: [{{ name: up, targets: [\"{address}\"], circuit_breaker: off, retries: 0 }}]\n\
              routes: [{{ name: ws, match: {{ path: / }}, auth: none, websocket: {{}}, to: up }}]\n"
         ));
-        let lost: Vec<String> = (0..each).filter_map(|_| one(&gateway).err()).collect();
+        let lost = (0..each).filter_map(|_| one(gateway.connect()).err());
+        let lost: Vec<String> = lost.collect();
         assert_eq!(
             lost.len(),
             0,
@@ -117,8 +111,35 @@ fn r946_a_switch_that_comes_at_once_keeps_its_tunnel() {
         );
         gateway.counts(OPEN, 0);
         gateway.counts(IN_FLIGHT, 0);
-        drop(gateway);
-        end();
+    }
+}
+
+#[test]
+fn over_tls_at_both_ends() {
+    let each = if long() { 1000 } else { 25 };
+    let authority = Authority::new("ca");
+    let ours = authority.server(&["api.example.com"]);
+    let theirs = authority.server(&["chat.test"]);
+    let client = Trust::all().only(&authority).alpn(&["http/1.1"]).client();
+    for early in [false, true] {
+        let address = hasty(early, Some(&theirs));
+        let config = format!(
+            "listeners: [{{ name: public, address: \"127.0.0.1:0\", tls: {{ certificates: [{{ cert: a.pem, key: a.key }}] }} }}]\n\
+             upstreams: [{{ name: up, targets: [\"{address}\"], protocol: auto, tls: {{ server_name: chat.test, ca: ca.pem }}, retries: 0 }}]\n\
+             routes: [{{ name: ws, match: {{ path: / }}, auth: none, websocket: {{}}, to: up }}]\n"
+        );
+        let files = [
+            ("a.pem", &*ours.cert),
+            ("a.key", &*ours.key),
+            ("ca.pem", &*authority.pem()),
+        ];
+        let gateway = Gateway::with_files(&config, &files);
+        for n in 0..each {
+            let client = Client::secure(gateway.address(), &client, "api.example.com");
+            assert_eq!(one(client.expect("TLS")), Ok(()), "{n}, early {early}");
+        }
+        gateway.counts(OPEN, 0);
+        gateway.counts(IN_FLIGHT, 0);
     }
 }
 
@@ -299,8 +320,8 @@ fn a_service_that_goes_takes_the_client_along() {
                 answer.status, 101,
                 "no breaker opens for tunnels that break"
             );
-            let (mut stream, mut came) = client.into_parts();
-            let ended = stream.read_to_end(&mut came).is_ok();
+            let mut came = Vec::new();
+            let ended = client.read_to_end(&mut came).is_ok();
             if !reset {
                 assert_eq!((ended, &*came), (true, &b"\x81\x02by"[..]));
             }
@@ -322,7 +343,7 @@ fn a_client_that_has_said_all_still_hears_the_answer() {
     let gateway = before(&origin);
     let mut socket = Socket::open(&gateway);
     socket.web.send(Message::text("last")).expect("sends");
-    let _ = socket.web.get_ref().shutdown(Shutdown::Write);
+    socket.web.get_mut().finish();
     for n in 0..3 {
         assert_eq!(socket.read(), Message::text(format!("last {n}")));
     }

@@ -298,6 +298,13 @@ impl Client {
         })
     }
 
+    /// Reads exactly these bytes.
+    #[track_caller]
+    pub fn expect_bytes(&mut self, want: &[u8]) {
+        let got = self.exactly(want.len(), &mut Answer::default());
+        assert_eq!(got.expect("so many bytes"), want);
+    }
+
     fn read_body(&mut self, mut answer: Answer) -> Result<Answer, Broken> {
         if answer.header("transfer-encoding") == Some("chunked") {
             loop {
@@ -403,15 +410,33 @@ impl Client {
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
-    /// The socket, and what was read of it beyond the last answer.
-    pub fn into_parts(self) -> (TcpStream, Vec<u8>) {
-        (self.stream, self.rest)
-    }
-
     /// Resets the connection.
     pub fn reset(self) {
         let socket = socket2::SockRef::from(&self.stream);
         let _ = socket.set_linger(Some(std::time::Duration::ZERO));
+    }
+}
+
+/// What comes behind an answer.
+impl Read for Client {
+    fn read(&mut self, part: &mut [u8]) -> io::Result<usize> {
+        if self.rest.is_empty() {
+            return self.read_some(part);
+        }
+        let n = part.len().min(self.rest.len());
+        part[..n].copy_from_slice(&self.rest[..n]);
+        self.rest.drain(..n);
+        Ok(n)
+    }
+}
+
+impl Write for Client {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Client::write(self, bytes).map(|()| bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -8,6 +8,7 @@ pub mod gateway;
 pub mod mint;
 pub mod origin;
 pub mod pki;
+pub mod recorder;
 pub mod rpc;
 pub mod stderr;
 pub mod tls;

@@ -8,8 +8,8 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject};
 use rustls::{
-    ClientConfig, DigitallySignedStruct, Error, SignatureScheme, SupportedCipherSuite,
-    SupportedProtocolVersion,
+    ClientConfig, DigitallySignedStruct, Error, ServerConfig, SignatureScheme,
+    SupportedCipherSuite, SupportedProtocolVersion,
 };
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
@@ -131,6 +131,20 @@ pub struct Leaf {
 }
 
 impl Leaf {
+    /// A server that presents it.
+    pub fn server(&self) -> Arc<ServerConfig> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap();
+        let config = ServerConfig::builder_with_provider(provider);
+        let config = config.with_safe_default_protocol_versions().unwrap();
+        let config = config.with_no_client_auth();
+        Arc::new(
+            config
+                .with_single_cert(vec![self.der.clone()], key)
+                .unwrap(),
+        )
+    }
+
     /// Writes both as `{stem}.pem` and `{stem}.key`.
     pub fn write(&self, dir: &Path, stem: &str) {
         std::fs::write(path(dir, stem, "pem"), &self.cert).unwrap();

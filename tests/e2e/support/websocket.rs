@@ -43,7 +43,7 @@ pub fn switch(seen: &Seen) -> String {
     )
 }
 
-fn config() -> WebSocketConfig {
+pub fn config() -> WebSocketConfig {
     WebSocketConfig::default()
         .max_message_size(None)
         .max_frame_size(None)
@@ -83,7 +83,7 @@ pub fn echo(socket: &mut Served<'_>) {
 /// The client's end of a WebSocket.
 pub struct Socket {
     /// What is spoken.
-    pub web: WebSocket<TcpStream>,
+    pub web: WebSocket<Client>,
     /// The answer that opened it.
     pub answer: Answer,
 }
@@ -100,8 +100,7 @@ impl Socket {
         let answer = client.ask(handshake);
         assert_eq!(answer.status, 101, "{}{:?}", answer.head, answer.body);
         assert_eq!(answer.header("sec-websocket-accept"), Some(ACCEPT));
-        let (stream, rest) = client.into_parts();
-        let web = WebSocket::from_partially_read(stream, rest, Role::Client, Some(config()));
+        let web = WebSocket::from_raw_socket(client, Role::Client, Some(config()));
         Self { web, answer }
     }
 
