@@ -1,5 +1,5 @@
 //! The PROXY protocol: what a load balancer says of the client before the connection's first byte
-//! (HAProxy's specification of 2020-03-05, versions 1 and 2). Pure: bytes in, verdict out.
+//! (`proxy-protocol.txt` of 2020-03-05, versions 1 and 2). Pure: bytes in, verdict out.
 //!
 //! Never guessed: a listener either requires it, and a connection without is [`Preface::Bad`], or
 //! does not know it.
@@ -65,11 +65,10 @@ fn line(bytes: &[u8]) -> Preface {
             _ => Bad("not a PROXY line"),
         };
     };
-    let ends = std::str::from_utf8(&seen[..end]).ok().and_then(words);
-    match (ends, seen[end], seen.get(end + 1)) {
-        (None, ..) => Bad("not a PROXY line"),
-        (Some(ends), b'\r', Some(b'\n')) => Done { len: end + 2, ends },
-        (Some(_), b'\r', None) if seen.len() < MOST_LINE => More,
+    match (meant(&seen[..end]), seen[end], seen.get(end + 1)) {
+        (Err(why), ..) => Bad(why),
+        (Ok(ends), b'\r', Some(b'\n')) => Done { len: end + 2, ends },
+        (Ok(_), b'\r', None) if seen.len() < MOST_LINE => More,
         _ => Bad("the PROXY line does not end in CR LF"),
     }
 }
@@ -83,13 +82,20 @@ fn may_become_a_line(begun: &[u8]) -> bool {
     begins(b"PROXY TCP4 ") || begins(b"PROXY TCP6 ") || begins(b"PROXY UNKNOWN")
 }
 
-/// The words of a whole line. What stands behind `UNKNOWN` is not looked at (§2.1).
-fn words(line: &str) -> Option<Option<Ends>> {
-    let rest = line.strip_prefix("PROXY ")?;
-    if rest == "UNKNOWN" || rest.starts_with("UNKNOWN ") {
-        return Some(None);
+/// What a whole line means. What stands behind `UNKNOWN` is not looked at (§2.1).
+fn meant(line: &[u8]) -> Result<Option<Ends>, &'static str> {
+    let line = std::str::from_utf8(line).ok();
+    let words = line.and_then(|line| line.strip_prefix("PROXY "));
+    match words.ok_or("not a PROXY line")? {
+        "UNKNOWN" => Ok(None),
+        words if words.starts_with("UNKNOWN ") => Ok(None),
+        words => ends(words).map(Some).ok_or("not a PROXY line"),
     }
-    let mut words = rest.split(' ');
+}
+
+/// A family, two addresses, two ports.
+fn ends(words: &str) -> Option<Ends> {
+    let mut words = words.split(' ');
     let family = words.next()?;
     let address = |word: &str| -> Option<IpAddr> {
         match family {
@@ -104,7 +110,7 @@ fn words(line: &str) -> Option<Option<Ends>> {
         source: (source, from).into(),
         destination: (destination, to).into(),
     };
-    words.next().is_none().then_some(Some(ends))
+    words.next().is_none().then_some(ends)
 }
 
 /// A port in decimal digits, without sign or leading zeros.
