@@ -151,6 +151,26 @@ fn we_show_our_certificate_where_one_is_written() {
     }
 }
 
+/// Ways to one address; no two of them are the same.
+const WAYS: [(&str, &str); 7] = [
+    ("one", "tls: { server_name: users.test, ca: ca.pem }"),
+    ("two", "tls: { server_name: users.test, ca: both.pem }"),
+    ("three", "tls: { server_name: orders.test, ca: ca.pem }"),
+    (
+        "four",
+        "tls: { server_name: users.test, ca: ca.pem }, protocol: http2",
+    ),
+    (
+        "five",
+        "tls: { server_name: users.test, ca: ca.pem }, protocol: auto",
+    ),
+    ("six", "tls: { server_name: users.test, ca: ca.pem }"),
+    (
+        "bad",
+        "tls: { server_name: users.test, ca: other.pem }, retries: 0",
+    ),
+];
+
 #[test]
 fn upstreams_never_share_a_connection() {
     let (ca, other) = (Authority::new("internal"), Authority::new("another"));
@@ -162,34 +182,11 @@ fn upstreams_never_share_a_connection() {
         ("other.pem", other.pem()),
         ("both.pem", &both),
     ];
-    let name = "server_name: users.test";
-    // All lead to one address; no two of them are the same.
-    let definitions = [
-        ("one", format!("tls: {{ {name}, ca: ca.pem }}")),
-        ("two", format!("tls: {{ {name}, ca: both.pem }}")),
-        (
-            "three",
-            "tls: { server_name: orders.test, ca: ca.pem }".to_owned(),
-        ),
-        (
-            "four",
-            format!("tls: {{ {name}, ca: ca.pem }}, protocol: http2"),
-        ),
-        (
-            "five",
-            format!("tls: {{ {name}, ca: ca.pem }}, protocol: auto"),
-        ),
-        ("six", format!("tls: {{ {name}, ca: ca.pem }}")),
-        (
-            "bad",
-            format!("tls: {{ {name}, ca: other.pem }}, retries: 0"),
-        ),
-    ];
-    let upstreams: Vec<String> = definitions
+    let upstreams: Vec<String> = WAYS
         .iter()
         .map(|(name, rest)| format!("{{ name: {name}, targets: [\"{backend}\"], {rest} }}"))
         .collect();
-    let routes: Vec<String> = definitions
+    let routes: Vec<String> = WAYS
         .iter()
         .map(|(n, _)| format!("{{ name: {n}, match: {{ path: /{n} }}, auth: none, to: {n} }}"))
         .collect();
@@ -199,7 +196,7 @@ fn upstreams_never_share_a_connection() {
         &files,
     );
     for _ in 0..3 {
-        for (name, _) in &definitions[..6] {
+        for (name, _) in &WAYS[..6] {
             assert_eq!(gateway.get(&format!("/{name}/x")).status, 200, "{name}");
         }
         // Good connections to the same address lie ready, verified for others.

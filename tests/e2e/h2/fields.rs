@@ -1,11 +1,11 @@
 //! Fields and pseudo-header fields of requests: RFC 9113 §8.2, §8.3, §8.5.
 
-use super::frame::{Code, flag, headers};
-use super::hpack::{Field, block};
+use super::frame::flag;
+use super::hpack::Field;
 use super::peer::{Peer, Verdict};
-use super::site::{BAD, Case, Door, Site, case, run, run_at};
+use super::site::{BAD, Case, Door, case, run};
 
-fn field(name: &str, value: &str) -> Field {
+pub fn field(name: &str, value: &str) -> Field {
     (name.into(), value.into())
 }
 
@@ -45,7 +45,7 @@ fn twice(d: &Door, name: &str) -> Verdict {
 }
 
 /// A request that no origin may see is answered with one of these statuses.
-fn refused(d: &Door, line: (&str, &str), more: &[Field], statuses: &[u16]) -> Verdict {
+pub fn refused(d: &Door, line: (&str, &str), more: &[Field], statuses: &[u16]) -> Verdict {
     let mut c = Peer::new(d)?;
     let mut fields = c.fields(line.0, line.1);
     fields.extend_from_slice(more);
@@ -455,47 +455,4 @@ fn authorities() {
 #[test]
 fn methods() {
     run(METHODS);
-}
-
-/// §6.5.2, §10.5.1: the limits of the listener, told like any refusal.
-pub const LIMITS: &[Case] = &[
-    case("9113 §10.5.1", "", "a header that is too large", |d| {
-        let large = field("x-large", &"l".repeat(1500));
-        refused(d, ("GET", "/bad"), &[large], &[431])
-    }),
-    case("9113 §10.5.1", "", "too many fields", |d| {
-        let many: Vec<Field> = (0..9).map(|n| field(&format!("x-{n}"), "f")).collect();
-        refused(d, ("GET", "/bad"), &many, &[431])
-    }),
-    case("9110 §15.5.15", "", "a path that is too long", |d| {
-        let path = format!("/{}", "b".repeat(100));
-        refused(d, ("GET", &path), &[], &[414])
-    }),
-    case(
-        "9113 §10.5.1",
-        "",
-        "a small block that is a large header",
-        |d| {
-            // Each octet a field of 250 (§10.5.1, RFC 7541 §7.3).
-            let mut c = Peer::new(d)?;
-            let long = super::hpack::Literal::Indexed;
-            let entry = long.field(b"x-bomb", &[b'b'; 250], super::hpack::Text::Plain);
-            let fields = block(&c.fields("GET", "/bad"));
-            let bomb = vec![0x80 | super::hpack::DYNAMIC as u8; 10_000];
-            c.send([headers(1, flag::WHOLE, [fields, entry, bomb].concat())]);
-            c.next = 3;
-            match c.reply(1) {
-                Ok(reply) if reply.status == 431 => c.serves(),
-                Ok(reply) => Err(c.told(&reply.status.to_string())),
-                Err(_) if c.seen.reply(1).reset.is_some() => c.serves(),
-                Err(_) => c.dies(&[Code::Calm, Code::Protocol]),
-            }
-        },
-    ),
-];
-
-#[test]
-fn limits_of_headers() {
-    let limits = "max_header_bytes: 1KiB, max_headers: 8, max_uri_bytes: 100B";
-    run_at(&Site::with(limits), LIMITS);
 }

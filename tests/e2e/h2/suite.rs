@@ -3,8 +3,8 @@
 
 use super::site::Case;
 use super::{
-    blocks, compression, fields, floods, frames, life, messages, plain, proxying, settings, start,
-    streams, windows,
+    answers, blocks, compression, concurrency, fields, floods, frames, life, limits, messages,
+    plain, proxying, settings, start, streams, windows,
 };
 use std::collections::HashSet;
 
@@ -73,12 +73,12 @@ const SUITE: &[(&str, &[(&str, usize)])] = &[
 const TABLES: &[&[Case]] = &[
     blocks::PARTS,
     blocks::TABLES,
-    compression::ANSWERS,
+    answers::ANSWERS,
     compression::FAULTS,
     compression::FORMS,
     compression::TABLES,
     fields::AUTHORITY,
-    fields::LIMITS,
+    limits::LIMITS,
     fields::METHODS,
     fields::NAMES,
     fields::PSEUDO,
@@ -103,7 +103,7 @@ const TABLES: &[&[Case]] = &[
     start::BEGIN,
     start::FRAMES,
     streams::CLOSED_STREAMS,
-    streams::CONCURRENCY,
+    concurrency::CONCURRENCY,
     streams::ERRORS,
     streams::HALF_CLOSED,
     streams::IDENTIFIERS,

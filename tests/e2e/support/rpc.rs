@@ -271,7 +271,7 @@ async fn accept(listener: TcpListener, inner: Arc<Inner>) {
 
 async fn serve(
     request: Request<RecvStream>,
-    mut answer: SendResponse<Bytes>,
+    answer: SendResponse<Bytes>,
     connection: usize,
     inner: Arc<Inner>,
 ) {
@@ -283,7 +283,13 @@ async fn serve(
     };
     let does = (inner.script)(&heard);
     inner.heard.lock().unwrap().push(heard);
-    let ended = match does {
+    // Whoever called may be gone.
+    let _ = play(does, answer, &inner).await;
+}
+
+/// Does what the script says.
+async fn play(does: Does, mut answer: SendResponse<Bytes>, inner: &Inner) -> Result<(), h2::Error> {
+    match does {
         Does::EndsWith(status, list) => {
             let mut whole = Response::builder().status(status).body(()).expect("it");
             *whole.headers_mut() = fields(&list);
@@ -333,9 +339,7 @@ async fn serve(
             inner.cancelled.lock().unwrap().extend(over);
             Ok(())
         }
-    };
-    // Whoever called may be gone.
-    let _ = ended;
+    }
 }
 
 /// The begin of an answer.
