@@ -36,7 +36,8 @@ use tollgate::config::yaml::{self, Content, Node};
 use tollgate::config::{self, Fault, Faults, Loaded};
 use tollgate::edge::accept::Socket;
 use tollgate::observe::metrics::Metrics;
-use tollgate::snapshot::compile::{Tools, compile};
+use tollgate::server::prepare;
+use tollgate::snapshot::compile::Tools;
 
 /// The environment of all cases.
 fn env(name: &str) -> Option<String> {
@@ -86,15 +87,17 @@ fn lines(faults: &[Fault]) -> String {
     lines.join("\n") + if lines.is_empty() { "" } else { "\n" }
 }
 
-/// Both stages, as `tollgate check` and `tollgate run` go through them.
+/// All stages, as `tollgate check` and `tollgate run` go through them.
 fn load(path: &Path) -> Result<Loaded, Faults> {
-    let loaded = config::load(path, &env)?;
+    let mut loaded = config::load(path, &env)?;
     let (clock, metrics) = (Clock::system(), Arc::new(Metrics::new("0", 0)));
     let tools = Tools {
         clock: &clock,
         metrics: &metrics,
     };
-    compile(&loaded.conf, &tools).map(|_| loaded)
+    let (_, tls) = prepare(&loaded.conf, &tools)?;
+    loaded.warnings.extend(tls.warnings);
+    Ok(loaded)
 }
 
 #[test]

@@ -343,6 +343,11 @@ impl Connection {
         self.fired.load(Acquire) != NOT_FIRED
     }
 
+    /// When a sweep last looked at it, in milliseconds of the worker's clock; 0: not yet.
+    pub fn swept_ms(&self) -> u64 {
+        self.swept_ms.load(Relaxed)
+    }
+
     /// Leaves a waker to be called once a time limit has passed.
     pub fn wake_on_expiry(&self, waker: &Waker) {
         let mut kept = self.waker.lock().unwrap_or_else(PoisonError::into_inner);

@@ -190,6 +190,21 @@ pub fn settle(flight: &mut Flight, failed: bool, now: Now) {
     }
 }
 
+/// The hook, once there is a target: waits while another request makes a connection to it that both
+/// may share.
+pub async fn wait(ctx: &mut Ctx) {
+    if let Some(chosen) = ctx.flight.as_mut().and_then(|f| f.chosen.as_mut()) {
+        chosen.wait().await;
+    }
+}
+
+/// Notes that an attempt is connected, or that it cannot be.
+pub fn connected(ctx: &mut Ctx, well: bool) {
+    if let Some(chosen) = ctx.flight.as_mut().and_then(|f| f.chosen.as_mut()) {
+        chosen.connected(well);
+    }
+}
+
 /// Tells of a breaker that changed: an operator's message and a metric.
 pub fn tell(pool: &Pool, transition: Transition) {
     let name = &pool.spec.name;

@@ -105,7 +105,9 @@ impl ProxyHttp for Gateway {
     }
 
     async fn upstream_peer(&self, _: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
-        choose::target(&self.shared, ctx)
+        let peer = choose::target(&self.shared, ctx)?;
+        choose::wait(ctx).await;
+        Ok(peer)
     }
 
     async fn connected_to_upstream(
@@ -119,7 +121,9 @@ impl ProxyHttp for Gateway {
     ) -> Result<()> {
         record::connected(&self.shared, ctx);
         tunnel::connected(ctx);
-        peer::judge(peer, digest)
+        let judged = peer::judge(peer, digest);
+        choose::connected(ctx, judged.is_ok());
+        judged
     }
 
     async fn upstream_request_filter(

@@ -1,6 +1,6 @@
 //! The fifth step, where the first attempt failed: whether another one is safe, and worth it.
 
-use super::{Ctx, Shared, blame, fail};
+use super::{Ctx, Shared, blame, choose, fail};
 use crate::upstream::trouble;
 use pingora::protocols::http::v2::client::PING_TIMEDOUT;
 use pingora::proxy::Session;
@@ -10,6 +10,7 @@ use pingora::{Error, ErrorSource, ErrorType, RetryType};
 /// The hook after a connection that could not be made: nothing was sent, so any method may try
 /// another target.
 pub fn connect(shared: &Shared, ctx: &mut Ctx, mut error: Box<Error>) -> Box<Error> {
+    choose::connected(ctx, false);
     unconnected(shared, ctx, &error);
     error.set_retry(may_try_again(ctx));
     error
@@ -88,6 +89,6 @@ fn is_untouched(error: &Error) -> bool {
 
 fn may_try_again(ctx: &Ctx) -> bool {
     let expired = ctx.exchange.as_ref().is_some_and(|e| e.conn.expired());
-    let left = |f: &super::choose::Flight| f.attempts <= f.pool.spec.retries;
+    let left = |f: &choose::Flight| f.attempts <= f.pool.spec.retries;
     !expired && ctx.flight.as_ref().is_some_and(left)
 }

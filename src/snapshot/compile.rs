@@ -101,15 +101,9 @@ pub fn compile(conf: &FileConf, tools: &Tools<'_>) -> Result<Snapshot, Faults> {
     }
     let (table, routes) = compiled;
     Ok(Snapshot {
-        errors: match server.errors.value {
-            ErrorFormConf::Problem => ErrorShape::Problem,
-            ErrorFormConf::Plain => ErrorShape::Plain,
-        },
+        errors: shape(server.errors.value),
         trusted_proxies: Networks(trusted_proxies.iter().map(|n| n.value).collect()),
-        forwarded: Forwarded {
-            x_forwarded: server.forwarded.value != ForwardedConf::Forwarded,
-            forwarded: server.forwarded.value != ForwardedConf::XForwarded,
-        },
+        forwarded: told(server.forwarded.value),
         via: server
             .via
             .as_ref()
@@ -122,6 +116,20 @@ pub fn compile(conf: &FileConf, tools: &Tools<'_>) -> Result<Snapshot, Faults> {
         providers: identities.providers,
         stores: limits.stores,
     })
+}
+
+fn shape(conf: ErrorFormConf) -> ErrorShape {
+    match conf {
+        ErrorFormConf::Problem => ErrorShape::Problem,
+        ErrorFormConf::Plain => ErrorShape::Plain,
+    }
+}
+
+fn told(conf: ForwardedConf) -> Forwarded {
+    Forwarded {
+        x_forwarded: conf != ForwardedConf::Forwarded,
+        forwarded: conf != ForwardedConf::XForwarded,
+    }
 }
 
 fn flood_limit(conf: &FloodConf) -> Result<Flood, Fault> {

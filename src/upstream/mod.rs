@@ -9,3 +9,4 @@ pub mod pool;
 pub mod split;
 pub mod tls;
 pub mod trouble;
+mod turn;

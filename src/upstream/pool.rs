@@ -5,6 +5,7 @@ use super::health::{Health, Probe};
 use super::peer;
 use super::tls::Secure;
 use super::trouble::Told;
+use super::turn::{Turn, Turns};
 use crate::breaker::Breaker;
 use crate::observe::metrics::UpstreamMetrics;
 use arc_swap::ArcSwap;
@@ -95,6 +96,8 @@ pub struct Endpoint {
     pub health: Health,
     /// When its trouble with TLS was told.
     pub(super) told: Told,
+    /// Whose turn it is to make a connection that others will share.
+    turns: Option<Turns>,
     in_flight: AtomicU32,
     peer: HttpPeer,
 }
@@ -159,6 +162,7 @@ pub struct Chosen {
     pub endpoint: Arc<Endpoint>,
     /// Its place in the list, for [`Tried`].
     pub index: usize,
+    turn: Option<Turn>,
 }
 
 impl Chosen {
@@ -167,6 +171,22 @@ impl Chosen {
         Self {
             endpoint: endpoint.clone(),
             index,
+            turn: None,
+        }
+    }
+
+    /// Waits while somebody else makes a connection that this request may share.
+    pub async fn wait(&mut self) {
+        if let Some(turns) = &self.endpoint.turns {
+            self.turn = Some(turns.wait().await);
+        }
+    }
+
+    /// Lets the next one go on, once there is a connection or none to be had.
+    pub fn connected(&mut self, well: bool) {
+        if let Some(turns) = &self.endpoint.turns {
+            turns.connected(well);
+            self.turn = None;
         }
     }
 
@@ -227,6 +247,7 @@ impl Pool {
                     secure: target.secure.clone(),
                     health: Health::new(),
                     told: Told::default(),
+                    turns: (self.spec.protocol != Protocol::Http1).then(Turns::new),
                     in_flight: AtomicU32::new(0),
                     peer: peer::template(*address, &self.spec, target),
                 })

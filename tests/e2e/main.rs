@@ -15,6 +15,7 @@ mod drain;
 mod edge;
 mod exposure;
 mod grpc;
+mod h2;
 mod http1;
 mod identity;
 mod keys;

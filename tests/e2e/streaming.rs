@@ -81,7 +81,7 @@ fn events(client: &mut Client, framing: Framing, watch: &Stopwatch, n: usize) ->
             at.push(watch.passed());
         }
         let mut part = [0; 4096];
-        let read = client.read(&mut part).expect("more");
+        let read = Read::read(client, &mut part).expect("more");
         assert!(read > 0, "the end after {} events", at.len());
         came.extend_from_slice(&part[..read]);
     }
@@ -251,7 +251,7 @@ fn an_upload_that_stalls_is_the_clients_fault() {
 fn mirror(server: &TcpListener, pause: Duration) {
     let (mut stream, _) = server.accept().expect("accepts");
     let mut come = Vec::new();
-    let mut read = |come: &mut Vec<u8>| {
+    let read = |come: &mut Vec<u8>| {
         let mut part = [0; 4096];
         let n = (&stream).read(&mut part).expect("reads");
         assert!(n > 0, "the end before the request's");
@@ -297,7 +297,7 @@ fn both_directions_at_once() {
         client.write_all(b"1\r\nx\r\n").expect("writes");
         while came.iter().filter(|b| **b == b'x').count() < n {
             let mut part = [0; 4096];
-            let n = client.read(&mut part).expect("reads");
+            let n = Read::read(&mut client, &mut part).expect("reads");
             assert!(n > 0, "cut off after {}", String::from_utf8_lossy(&came));
             came.extend_from_slice(&part[..n]);
         }

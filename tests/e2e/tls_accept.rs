@@ -140,7 +140,7 @@ fn versions_and_ciphers_are_the_modern_ones() {
     let met = end.meet(&Trust::all().client(), "a.test");
     assert_eq!(met.info().version, Version::Tls13);
     assert_eq!(met.client().version, Some(ProtocolVersion::TLSv1_3));
-    assert_eq!(met.client().group.as_deref(), Some("X25519MLKEM768"));
+    assert_eq!(met.client().kind, Some(HandshakeKind::Full));
     assert!(
         met.info().cipher.starts_with("TLS_AES_"),
         "{}",
@@ -162,6 +162,26 @@ fn versions_and_ciphers_are_the_modern_ones() {
 }
 
 #[test]
+fn the_client_decides_on_the_group_and_waits_for_no_other() {
+    let (end, ..) = two("");
+    let all = ["X25519MLKEM768", "X25519", "secp256r1", "secp384r1"];
+    for first in all {
+        let mut order = vec![first];
+        order.extend(all.iter().filter(|g| **g != first));
+        for groups in [&order[..], &order[..1]] {
+            let client = Trust::all().groups(groups).client();
+            let met = end.meet(&client, "a.test");
+            assert_eq!(met.client().group.as_deref(), Some(first));
+            assert_eq!(
+                met.client().kind,
+                Some(HandshakeKind::Full),
+                "no second try"
+            );
+        }
+    }
+}
+
+#[test]
 fn the_protocol_is_agreed_on_or_there_is_no_connection() {
     let (end, ..) = two("");
     let (h1_only, ..) = two("http2: false");
@@ -177,15 +197,12 @@ fn the_protocol_is_agreed_on_or_there_is_no_connection() {
         (&h1_only, &["h2"], Err(())),
     ] {
         let met = end.meet(&Trust::all().alpn(offered).client(), "a.test");
-        match agreed {
-            Ok(agreed) => {
-                assert_eq!(met.client().alpn.as_deref(), agreed, "{offered:?}");
-                assert_eq!(met.info().http2, agreed == Some("h2"), "{offered:?}");
-            }
-            Err(()) => {
-                assert_eq!(met.fault(), HandshakeFault::NoAlpn, "{offered:?}");
-                assert_eq!(met.alert(), AlertDescription::NoApplicationProtocol);
-            }
+        if let Ok(agreed) = agreed {
+            assert_eq!(met.client().alpn.as_deref(), agreed, "{offered:?}");
+            assert_eq!(met.info().http2, agreed == Some("h2"), "{offered:?}");
+        } else {
+            assert_eq!(met.fault(), HandshakeFault::NoAlpn, "{offered:?}");
+            assert_eq!(met.alert(), AlertDescription::NoApplicationProtocol);
         }
     }
 }
@@ -253,6 +270,26 @@ fn sessions_are_taken_up_also_behind_a_new_certificate() {
 }
 
 #[test]
+fn a_session_is_good_for_the_names_it_began_with() {
+    let (end, ..) = two("");
+    for trust in [Trust::all().tls12(), Trust::all().tls13()] {
+        let client = trust.reckless().client();
+        for (name, resumed) in [
+            ("b.test", false),
+            ("x.b.test", true),
+            ("a.test", false),
+            ("c.test", true),
+            ("b.test", false),
+        ] {
+            let met = end.meet(&client, name);
+            let kind = met.client().kind;
+            assert_eq!(kind == Some(HandshakeKind::Resumed), resumed, "{name}");
+            assert_eq!(met.info().resumed, resumed, "{name}");
+        }
+    }
+}
+
+#[test]
 fn no_session_is_taken_up_where_that_is_off_or_at_another_listener() {
     let (off, ..) = two("resumption: false");
     let (end, ..) = two("");
@@ -263,6 +300,6 @@ fn no_session_is_taken_up_where_that_is_off_or_at_another_listener() {
         assert!(!resumes(&end, &client));
         assert!(resumes(&end, &client));
         let (other, ..) = two("");
-        assert!(!resumes(&other, &client));
+        assert!(!resumes(&other, &client), "keys of its own");
     }
 }

@@ -112,11 +112,8 @@ fn what_does_not_speak_it_is_told_from_what_is_not_there() {
     let gateway = h2c(&old, "retries: 0");
     assert_eq!(gateway.get("/").is(), (502, "upstream_invalid".into()));
     old.stop();
-    assert_eq!(
-        gateway.get("/").is(),
-        (502, "upstream_connect_failed".into())
-    );
-    assert_eq!(old.hits(), 0);
+    let answer = gateway.get("/");
+    assert_eq!(answer.is(), (502, "upstream_connect_failed".into()));
 }
 
 /// So many GETs at the same time, each on a connection of its own; all must be answered.
@@ -162,16 +159,20 @@ fn requests_share_connections_a_hundred_each() {
 }
 
 #[test]
-fn a_target_that_takes_fewer_at_a_time_is_spared() {
+fn a_target_that_takes_fewer_at_a_time_gets_more_connections() {
     let (backend, gate) = holding(Speaks::h2c().streams(10));
     let gateway = h2c(&backend, "retries: 0");
-    assert_eq!(gateway.get("/first").status, 200);
-    at_once(&gateway, 40, &gate, &backend);
-    let made = backend.accepted();
-    assert!(
-        (4..=12).contains(&made),
-        "{made} connections for 40 at a time"
-    );
+    let mut clients: Vec<Client> = (0..40).map(|_| gateway.connect()).collect();
+    for (n, client) in clients.iter_mut().enumerate() {
+        // What it takes is known once it has taken one.
+        client.send(Req::get("/held").bytes());
+        eventually("one more under way", || backend.hits() == n + 1);
+    }
+    assert_eq!(backend.accepted(), 4);
+    gate.open();
+    for client in &mut clients {
+        assert_eq!(client.read().text(), "held");
+    }
 }
 
 #[test]
@@ -359,7 +360,7 @@ fn a_client_that_does_not_read_holds_up_nobody_else() {
     assert_eq!(backend.accepted(), 1, "all on one connection");
     drop(stuck);
     eventually("their streams are cancelled", || {
-        backend.resets().len() == 5
+        backend.resets() == [h2::Reason::CANCEL; 5]
     });
 }
 
@@ -415,7 +416,8 @@ fn a_target_that_is_cut_off_is_noticed_while_nobody_asks() {
         while let Some(stream) = wire.request() {
             if wire.number == 0 {
                 wire.answer(stream, "ok");
-                // From now on the kernel drops what arrives here, as if the cable were cut.
+                // What we sent has arrived: nothing of ours is sent again, as by a host that is gone.
+                wire.ping();
                 wire.go_deaf();
             } else {
                 wire.answer(stream, "again");
@@ -467,7 +469,7 @@ fn a_client_that_waits_to_go_on_is_told_by_us() {
     let told = until(&mut client, "\r\n\r\n");
     assert!(told.starts_with("HTTP/1.1 100 "), "{told}");
     client.write_all(b"data").unwrap();
-    let answer = until(&mut client, "data");
+    let answer = until(&mut client, "data\r\n0\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     let asked = backend.last();
     assert_eq!(asked.body, b"data");

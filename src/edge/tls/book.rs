@@ -21,7 +21,7 @@ use std::sync::Arc;
 const CLIENT_CA: &str = "client_ca";
 
 /// The hash of what was read, to tell a change from a touch.
-type Digest = [u8; 32];
+pub type Digest = [u8; 32];
 
 /// The files of one certificate and what they held.
 pub struct Pair {

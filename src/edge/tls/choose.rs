@@ -147,7 +147,7 @@ pub struct Hello<'a> {
 }
 
 /// The ciphers of TLS 1.2 that go with a key that is not RSA, of those we speak: ECDHE-ECDSA with
-/// AES-128-GCM, AES-256-GCM, ChaCha20.
+/// AES-128-GCM, AES-256-GCM and CHACHA20-POLY1305.
 const ECDSA_CIPHERS: [u16; 3] = [0xc02b, 0xc02c, 0xcca9];
 const TLS_1_3: u16 = 0x0304;
 

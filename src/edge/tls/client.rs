@@ -9,7 +9,7 @@ use pingora::tls::ssl::{SslRef, SslVerifyMode};
 use pingora::tls::ssl_sys::XN_FLAG_RFC2253;
 use pingora::tls::x509::store::{X509Store, X509StoreBuilder};
 use pingora::tls::x509::verify::X509VerifyFlags;
-use pingora::tls::x509::{X509, X509NameRef, X509Ref};
+use pingora::tls::x509::{GeneralNameRef, X509, X509NameRef, X509Ref};
 
 /// The most authorities that a file may hold: each is named to every client.
 const MAX_AUTHORITIES: usize = 100;
@@ -84,7 +84,7 @@ fn read(leaf: &X509Ref, chain: Vec<Vec<u8>>) -> Option<ClientCertificate> {
     let digest = leaf.digest(MessageDigest::sha256()).ok()?;
     let serial = leaf.serial_number().to_bn().ok()?.to_hex_str().ok()?;
     let names = leaf.subject_alt_names();
-    let all = |of: fn(&pingora::tls::x509::GeneralNameRef) -> Option<&str>| {
+    let all = |of: fn(&GeneralNameRef) -> Option<&str>| {
         let texts = names.iter().flatten().filter_map(of);
         texts.filter(|t| plain(t)).map(ToOwned::to_owned).collect()
     };
@@ -93,9 +93,9 @@ fn read(leaf: &X509Ref, chain: Vec<Vec<u8>>) -> Option<ClientCertificate> {
         issuer: rfc4514(leaf.issuer_name()),
         serial: serial.trim_start_matches('0').to_ascii_lowercase(),
         fingerprint: digest.as_ref().try_into().ok()?,
-        dns: all(|name| name.dnsname()),
-        uris: all(|name| name.uri()),
-        emails: all(|name| name.email()),
+        dns: all(GeneralNameRef::dnsname),
+        uris: all(GeneralNameRef::uri),
+        emails: all(GeneralNameRef::email),
         not_after: certificate::unix_s(leaf.not_after().as_ref().as_slice()),
         der: leaf.to_der().ok()?,
         chain,

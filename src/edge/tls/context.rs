@@ -9,17 +9,18 @@ use arc_swap::ArcSwap;
 use pingora::tls::error::ErrorStack;
 use pingora::tls::ssl::{
     AlpnError, ClientHello, ExtensionType, NameType, SelectCertError, SniError, SslContext,
-    SslContextBuilder, SslMethod, SslOptions, SslRef, SslSessionCacheMode, SslVersion,
+    SslContextBuilder, SslMethod, SslMode, SslOptions, SslRef, SslSessionCacheMode, SslVersion,
 };
 use sha2::{Digest, Sha256};
 use std::sync::{Arc, LazyLock};
 
-/// Ciphers of TLS 1.2 (those of TLS 1.3 are fixed): forward secret and authenticated, AES-128 and
-/// ChaCha20 as the client likes, since it knows whether it has AES in hardware.
-const CIPHERS: &str = "[ECDHE-ECDSA-AES128-GCM-SHA256|ECDHE-ECDSA-CHACHA20-POLY1305|\
-                       ECDHE-RSA-AES128-GCM-SHA256|ECDHE-RSA-CHACHA20-POLY1305]:\
-                       ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384";
-/// Groups to agree on a key in, the one that withstands quantum computers first.
+/// Ciphers of TLS 1.2 (those of TLS 1.3 are fixed): forward secret and authenticated. All are good,
+/// so the client's order holds: it knows whether it has AES in hardware.
+const CIPHERS: &str = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:\
+                       ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:\
+                       ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305";
+/// Groups to agree on a key in. The client's order holds here too: what it likes best it has sent a
+/// key for, and any other would cost it a round trip.
 const GROUPS: &str = "X25519MLKEM768:X25519:P-256:P-384";
 
 const H2: &[u8] = b"h2";
@@ -77,11 +78,14 @@ pub fn serving(
     }
     context.set_private_key(&certificate.key)?;
     context.check_private_key()?;
+    let session = session_id_context(policy, authorities, &certificate.names);
+    context.set_session_id_context(&session)?;
     let mark = MARK.as_ref().map_err(Clone::clone)?;
     (mark.set)(&mut context, certificate.names.clone());
     Ok(context.build())
 }
 
+/// What all contexts of a listener have in common.
 fn common(
     policy: &Policy,
     authorities: Option<&Authorities>,
@@ -96,13 +100,17 @@ fn common(
     context.set_max_proto_version(Some(SslVersion::TLS1_3))?;
     context.set_strict_cipher_list(CIPHERS)?;
     context.set_curves_list(GROUPS)?;
-    context.set_options(SslOptions::CIPHER_SERVER_PREFERENCE | SslOptions::NO_COMPRESSION);
+    context.set_options(SslOptions::NO_COMPRESSION);
+    // A write that had to wait is made again with what has been added to it meanwhile, from
+    // wherever that is by then.
+    context.set_mode(
+        SslMode::AUTO_RETRY | SslMode::ENABLE_PARTIAL_WRITE | SslMode::ACCEPT_MOVING_WRITE_BUFFER,
+    );
     // Sessions are kept by clients, in tickets, and take no memory here.
     context.set_session_cache_mode(SslSessionCacheMode::NO_INTERNAL);
     if !policy.resumption {
         context.set_options(SslOptions::NO_TICKET);
     }
-    context.set_session_id_context(&session_id_context(policy, authorities))?;
     let http2 = policy.http2;
     context.set_alpn_select_callback(move |_, offered| select_protocol(offered, http2));
     if let Some(required) = policy.client_required {
@@ -118,12 +126,23 @@ fn common(
     Ok(context)
 }
 
-/// Sessions of one listener and one set of client authorities are of no use anywhere else, nor once
-/// the set has changed.
-fn session_id_context(policy: &Policy, authorities: Option<&Authorities>) -> [u8; 32] {
+/// Sessions of one listener, one set of names (RFC 6066 §3) and one set of client authorities are of
+/// no use for others. A certificate that is renewed keeps them.
+fn session_id_context(
+    policy: &Policy,
+    authorities: Option<&Authorities>,
+    names: &Names,
+) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(policy.listener.as_bytes());
     hash.update([0, u8::from(policy.client_required == Some(true))]);
+    for list in [&names.exact, &names.wildcards] {
+        for name in list {
+            hash.update(name.as_bytes());
+            hash.update([0]);
+        }
+        hash.update([0]);
+    }
     for authority in authorities.iter().flat_map(|a| &a.certificates) {
         hash.update(authority.to_der().unwrap_or_default());
     }
@@ -135,11 +154,9 @@ fn session_id_context(policy: &Policy, authorities: Option<&Authorities>) -> [u8
 pub(super) fn select_protocol(offered: &[u8], http2: bool) -> Result<&[u8], AlpnError> {
     let ours = |name: &&[u8]| protocols(offered).find(|p| p == name);
     let h2 = Some(H2).filter(|_| http2);
-    let found = [h2, Some(HTTP_1_1)].into_iter().flatten();
-    found
-        .filter_map(|name| ours(&name))
-        .next()
-        .ok_or(AlpnError::ALERT_FATAL)
+    let mut found = [h2, Some(HTTP_1_1)].into_iter().flatten();
+    let agreed = found.find_map(|name| ours(&name));
+    agreed.ok_or(AlpnError::ALERT_FATAL)
 }
 
 /// The names in a list as the extension has it: each behind a byte with its length.
@@ -177,9 +194,12 @@ pub fn speaks_http2(ssl: &SslRef) -> bool {
 
 /// The names of a certificate in its context, from where a finished handshake reads them.
 struct Mark {
-    set: Box<dyn Fn(&mut SslContextBuilder, Arc<Names>) + Send + Sync>,
-    get: Box<dyn Fn(&SslRef) -> Option<Arc<Names>> + Send + Sync>,
+    set: Box<Set>,
+    get: Box<Get>,
 }
+
+type Set = dyn Fn(&mut SslContextBuilder, Arc<Names>) + Send + Sync;
+type Get = dyn Fn(&SslRef) -> Option<Arc<Names>> + Send + Sync;
 
 static MARK: LazyLock<Result<Mark, ErrorStack>> = LazyLock::new(|| {
     let slot = SslContext::new_ex_index::<Arc<Names>>()?;

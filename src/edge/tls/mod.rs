@@ -34,7 +34,7 @@ use arc_swap::ArcSwap;
 use book::Book;
 use choose::Table;
 use context::Policy;
-use pingora::tls::ssl::{NameType, Ssl, SslContext, SslRef, SslVersion};
+use pingora::tls::ssl::{NameType, Ssl, SslCipherRef, SslContext, SslRef, SslVersion};
 use pingora::tls::tokio_ssl::SslStream;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -177,7 +177,10 @@ impl Tls {
             Ok((_, info)) => self
                 .metrics
                 .completed(info.version == Version::Tls13, info.resumed),
-            Err(fault) => self.metrics.failed(fault.cause),
+            Err(fault) => {
+                self.metrics.failed(fault.cause);
+                log::debug!("listener {}: no TLS: {fault}", self.policy.listener);
+            }
         }
         done
     }
@@ -196,7 +199,7 @@ impl Tls {
     }
 
     fn info(&self, ssl: &SslRef) -> Result<TlsInfo, Fault> {
-        let cipher = ssl.current_cipher().and_then(|c| c.standard_name());
+        let cipher = ssl.current_cipher().and_then(SslCipherRef::standard_name);
         let names = context::chosen(ssl);
         let (Some(cipher), Some(names)) = (cipher, names) else {
             return Err(Fault::new(HandshakeFault::Other, "nothing was agreed on"));

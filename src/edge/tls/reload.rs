@@ -2,11 +2,12 @@
 //! What cannot be used changes nothing.
 
 use super::Tls;
-use super::book::Book;
+use super::book::{Book, Digest};
 use super::certificate::{Certificate, DAY_S};
 use super::choose::{self, Ready, Table};
 use super::client::Authorities;
 use super::context;
+use crate::config;
 use crate::identity::rfc3339;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -67,8 +68,8 @@ struct Due {
 /// What was read and differs from what is served.
 #[derive(Default)]
 struct News {
-    pairs: BTreeMap<usize, (Arc<Certificate>, [u8; 32])>,
-    ca: Option<(Authorities, [u8; 32])>,
+    pairs: BTreeMap<usize, (Arc<Certificate>, Digest)>,
+    ca: Option<(Authorities, Digest)>,
     failed: usize,
 }
 
@@ -107,7 +108,7 @@ impl Tls {
         let mut news = self.read(book, due);
         self.drop_clashes(book, &mut news, due.asked);
         let mut changed = news.pairs.len() + usize::from(news.ca.is_some());
-        if changed > 0 && !self.replace(book, news.pairs, news.ca) {
+        if changed > 0 && !self.replace(book, &news.pairs, news.ca) {
             news.failed += std::mem::take(&mut changed);
         }
         let files = book.pairs.len() + usize::from(book.ca.is_some());
@@ -186,8 +187,8 @@ impl Tls {
     fn replace(
         &self,
         book: &mut Book,
-        pairs: BTreeMap<usize, (Arc<Certificate>, [u8; 32])>,
-        ca: Option<(Authorities, [u8; 32])>,
+        pairs: &BTreeMap<usize, (Arc<Certificate>, Digest)>,
+        ca: Option<(Authorities, Digest)>,
     ) -> bool {
         let all_anew = ca.is_some();
         let trusted = match (&ca, &book.ca) {
@@ -224,9 +225,14 @@ impl Tls {
         }
         let table = Table::new(&book.ready(), self.refuse_unknown);
         self.table.store(Arc::new(table));
+        let now_s = self.clock.now().unix_s();
         for at in pairs.keys() {
             let pair = &book.pairs[*at];
-            self.told(&pair.cert.0.display(), pair.ready.certificate.not_after);
+            let certificate = &pair.ready.certificate;
+            self.told(&pair.cert.0.display(), certificate.not_after);
+            for warning in certificate.warnings(now_s) {
+                log::warn!("{}", config::Fault::new(&pair.cert.place, warning));
+            }
         }
         self.metrics.certificates(book.series());
         true

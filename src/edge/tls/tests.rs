@@ -10,7 +10,7 @@ use rcgen::{CertificateParams, KeyPair, SignatureAlgorithm};
 use std::sync::Arc;
 
 /// A certificate that signed itself, as PEM, and its key.
-fn pair(kind: &'static SignatureAlgorithm, params: CertificateParams) -> (String, String) {
+fn pair(kind: &'static SignatureAlgorithm, params: &CertificateParams) -> (String, String) {
     let key = if *kind == rcgen::PKCS_ED25519 {
         // Those that rcgen makes are of a form (RFC 5958) that OpenSSL does not write either.
         KeyPair::from_pem(include_str!("../../../tests/keys/test-ed25519.key.pem"))
@@ -27,7 +27,7 @@ fn named(names: &[&str]) -> CertificateParams {
 }
 
 fn p256(names: &[&str]) -> (String, String) {
-    pair(&rcgen::PKCS_ECDSA_P256_SHA256, named(names))
+    pair(&rcgen::PKCS_ECDSA_P256_SHA256, &named(names))
 }
 
 fn patterns(names: &[&str]) -> Vec<HostPattern> {
@@ -67,9 +67,9 @@ fn each_kind_of_key_is_known_and_weak_ones_are_refused() {
         (&rcgen::PKCS_ED25519, Kind::Ed25519),
         (&rcgen::PKCS_RSA_SHA256, Kind::Rsa),
     ] {
-        assert_eq!(good(&pair(algorithm, named(&["a.test"])), &[]).kind, kind);
+        assert_eq!(good(&pair(algorithm, &named(&["a.test"])), &[]).kind, kind);
     }
-    let p521 = pair(&rcgen::PKCS_ECDSA_P521_SHA512, named(&["a.test"]));
+    let p521 = pair(&rcgen::PKCS_ECDSA_P521_SHA512, &named(&["a.test"]));
     let weak = (
         include_str!("../../../tests/keys/test-rsa-1024.cert.pem").to_owned(),
         include_str!("../../../tests/keys/test-rsa-1024.key.pem").to_owned(),
@@ -165,7 +165,7 @@ fn the_end_of_a_certificate_is_told_ahead() {
     let mut params = named(&["a.test"]);
     params.not_before = rcgen::date_time_ymd(2026, 1, 2);
     params.not_after = rcgen::date_time_ymd(2051, 3, 4);
-    let early = good(&pair(&rcgen::PKCS_ECDSA_P256_SHA256, params), &[]);
+    let early = good(&pair(&rcgen::PKCS_ECDSA_P256_SHA256, &params), &[]);
     assert_eq!(
         (early.not_before, early.not_after),
         (1_767_312_000, 2_561_500_800)
@@ -199,7 +199,7 @@ fn authorities_are_counted_and_their_first_end_is_known() {
     let (cert, _) = p256(&["ca.test"]);
     let mut params = named(&["ca.test"]);
     params.not_after = rcgen::date_time_ymd(2030, 1, 1);
-    let (sooner, _) = pair(&rcgen::PKCS_ECDSA_P256_SHA256, params);
+    let (sooner, _) = pair(&rcgen::PKCS_ECDSA_P256_SHA256, &params);
     let both = Authorities::judge(&format!("{cert}{sooner}")).unwrap();
     assert_eq!(
         (both.certificates.len(), both.not_after),
@@ -278,7 +278,7 @@ fn a_name_is_found_exactly_then_by_wildcard_then_the_first() {
 #[test]
 fn of_two_kinds_of_key_the_client_decides() {
     let rsa = ready(good(
-        &pair(&rcgen::PKCS_RSA_SHA256, named(&["a.test", "r.test"])),
+        &pair(&rcgen::PKCS_RSA_SHA256, &named(&["a.test", "r.test"])),
         &[],
     ));
     let ecdsa = ready(good(&p256(&["a.test", "e.test"]), &[]));
@@ -378,9 +378,9 @@ fn what_a_client_can_verify_is_read_from_its_first_message() {
 #[test]
 fn two_of_one_kind_cannot_serve_one_name() {
     let of = |names: &[&str]| good(&p256(names), &[]);
-    let rsa = good(&pair(&rcgen::PKCS_RSA_SHA256, named(&["a.test"])), &[]);
+    let rsa = good(&pair(&rcgen::PKCS_RSA_SHA256, &named(&["a.test"])), &[]);
     let p384 = good(
-        &pair(&rcgen::PKCS_ECDSA_P384_SHA384, named(&["a.test"])),
+        &pair(&rcgen::PKCS_ECDSA_P384_SHA384, &named(&["a.test"])),
         &[],
     );
     let clash = |all: &[&Certificate]| choose::clash(all.iter().copied());

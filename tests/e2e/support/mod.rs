@@ -13,6 +13,7 @@ pub mod rpc;
 pub mod stderr;
 pub mod tls;
 pub mod websocket;
+pub mod wire;
 
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;

@@ -5,10 +5,14 @@ use rcgen::{
     SignatureAlgorithm,
 };
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::client::{
+    ClientSessionMemoryCache, ClientSessionStore, Resumption, Tls12ClientSessionValue,
+    Tls13ClientSessionValue,
+};
+use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject};
 use rustls::{
-    ClientConfig, DigitallySignedStruct, Error, ServerConfig, SignatureScheme,
+    ClientConfig, DigitallySignedStruct, Error, NamedGroup, ServerConfig, SignatureScheme,
     SupportedCipherSuite, SupportedProtocolVersion,
 };
 use std::path::{Path, PathBuf};
@@ -161,10 +165,12 @@ pub fn path(dir: &Path, stem: &str, extension: &str) -> PathBuf {
 pub struct Trust {
     versions: &'static [&'static SupportedProtocolVersion],
     ciphers: Vec<SupportedCipherSuite>,
+    groups: Vec<&'static dyn SupportedKxGroup>,
     schemes: Vec<SignatureScheme>,
     authorities: Vec<CertificateDer<'static>>,
     alpn: Vec<Vec<u8>>,
     own: Option<(Vec<CertificateDer<'static>>, String)>,
+    reckless: bool,
 }
 
 impl Trust {
@@ -173,12 +179,14 @@ impl Trust {
         Self {
             versions: rustls::ALL_VERSIONS,
             ciphers: provider.cipher_suites,
+            groups: provider.kx_groups,
             schemes: provider
                 .signature_verification_algorithms
                 .supported_schemes(),
             authorities: Vec::new(),
             alpn: Vec::new(),
             own: None,
+            reckless: false,
         }
     }
 
@@ -207,6 +215,17 @@ impl Trust {
         self
     }
 
+    /// Leaves these groups, in this order.
+    pub fn groups(mut self, names: &[&str]) -> Self {
+        let all = std::mem::take(&mut self.groups);
+        let named = |name: &&str| {
+            let found = all.iter().find(|g| format!("{:?}", g.name()) == **name);
+            *found.expect("a group")
+        };
+        self.groups = names.iter().map(named).collect();
+        self
+    }
+
     /// Leaves the signatures whose names begin so.
     pub fn schemes(mut self, begin: &str) -> Self {
         self.schemes.retain(|s| format!("{s:?}").starts_with(begin));
@@ -225,10 +244,17 @@ impl Trust {
         self
     }
 
+    /// Offers its sessions to whomever it meets, under any name.
+    pub fn reckless(mut self) -> Self {
+        self.reckless = true;
+        self
+    }
+
     /// A client that remembers its sessions.
     pub fn client(self) -> Arc<ClientConfig> {
         let provider = Arc::new(CryptoProvider {
             cipher_suites: self.ciphers,
+            kx_groups: self.groups,
             ..aws_lc_rs::default_provider()
         });
         let config = ClientConfig::builder_with_provider(provider.clone());
@@ -250,6 +276,10 @@ impl Trust {
             None => config.with_no_client_auth(),
         };
         config.alpn_protocols = self.alpn;
+        if self.reckless {
+            let store = Arc::new(OneName(ClientSessionMemoryCache::new(8)));
+            config.resumption = Resumption::store(store);
+        }
         Arc::new(config)
     }
 }
@@ -295,5 +325,43 @@ impl ServerCertVerifier for Anybody {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.schemes.clone()
+    }
+}
+
+/// Keeps the sessions of all servers as if they were one.
+#[derive(Debug)]
+struct OneName(ClientSessionMemoryCache);
+
+fn one() -> ServerName<'static> {
+    ServerName::try_from("one").unwrap()
+}
+
+impl ClientSessionStore for OneName {
+    fn set_kx_hint(&self, _: ServerName<'static>, group: NamedGroup) {
+        self.0.set_kx_hint(one(), group);
+    }
+
+    fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
+        self.0.kx_hint(&one())
+    }
+
+    fn set_tls12_session(&self, _: ServerName<'static>, value: Tls12ClientSessionValue) {
+        self.0.set_tls12_session(one(), value);
+    }
+
+    fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        self.0.tls12_session(&one())
+    }
+
+    fn remove_tls12_session(&self, _: &ServerName<'static>) {
+        self.0.remove_tls12_session(&one());
+    }
+
+    fn insert_tls13_ticket(&self, _: ServerName<'static>, value: Tls13ClientSessionValue) {
+        self.0.insert_tls13_ticket(one(), value);
+    }
+
+    fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        self.0.take_tls13_ticket(&one())
     }
 }

@@ -6,7 +6,7 @@ use std::fmt;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::thread;
 
 const DATA: u8 = 0;
@@ -123,6 +123,16 @@ impl Wire {
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 
+    /// Asks for a sign of life, and waits for it: whatever was sent before has arrived by then.
+    pub fn ping(&mut self) {
+        self.send(PING, 0, 0, b"are-you?");
+        while let Some(frame) = self.any() {
+            if frame.kind == PING && frame.flags & ACK != 0 {
+                return;
+            }
+        }
+    }
+
     /// Has the kernel drop whatever arrives, before TCP sees it: as if the cable were cut.
     pub fn go_deaf(&self) {
         // The shortest filter there is (`man 4 bpf`): of each packet, keep 0 bytes.
@@ -135,7 +145,6 @@ impl Wire {
 /// The backend. It ends with the process.
 pub struct Played {
     address: SocketAddrV4,
-    accepted: Arc<AtomicUsize>,
 }
 
 impl fmt::Display for Played {
@@ -153,11 +162,9 @@ impl Played {
         let listener = TcpListener::bind((ip, 0)).expect("binds");
         let port = listener.local_addr().expect("an address").port();
         let address = SocketAddrV4::new(ip, port);
-        let accepted = Arc::<AtomicUsize>::default();
-        let (script, count) = (Arc::new(script), accepted.clone());
+        let script = Arc::new(script);
         thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let number = count.fetch_add(1, SeqCst);
+            for (number, stream) in listener.incoming().flatten().enumerate() {
                 let script = script.clone();
                 thread::spawn(move || {
                     if let Some(mut wire) = begin(stream, number) {
@@ -166,16 +173,11 @@ impl Played {
                 });
             }
         });
-        Played { address, accepted }
+        Played { address }
     }
 
     pub fn address(&self) -> SocketAddrV4 {
         self.address
-    }
-
-    /// How many connections were made.
-    pub fn accepted(&self) -> usize {
-        self.accepted.load(SeqCst)
     }
 }
 

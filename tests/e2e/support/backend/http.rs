@@ -4,8 +4,8 @@ use super::Shared;
 use crate::support::Gate;
 use bytes::{Bytes, BytesMut};
 use h2::server::SendResponse;
-use h2::{Reason, RecvStream};
-use http::{HeaderMap, Request, Response, StatusCode};
+use h2::{Reason, RecvStream, SendStream};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -19,8 +19,6 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 /// A request as a backend got it.
 #[derive(Clone, Debug)]
 pub struct Asked {
-    /// Its number at this backend, from 0.
-    pub n: usize,
     /// The number of its connection, from 0.
     pub connection: usize,
     /// Whether it came by HTTP/2.
@@ -51,12 +49,8 @@ pub enum Reply {
     Interim(u16, Box<Reply>),
     /// 200 and the begin of a body, then the end of the stream with this reason; HTTP/2 alone.
     Cut(Vec<u8>, Reason),
-    /// The end of the stream with this reason; HTTP/2 alone.
-    Reset(Reason),
     /// Waits at a gate first.
     At(Gate, Box<Reply>),
-    /// Nothing, ever.
-    Hang,
 }
 
 impl Reply {
@@ -100,7 +94,6 @@ impl Connection {
         let host = host.and_then(|h| h.to_str().ok()).unwrap_or_default();
         let mut all = self.shared.asked.lock().unwrap();
         let asked = Asked {
-            n: all.len(),
             connection: self.number,
             http2,
             sni: self.sni.clone(),
@@ -217,7 +210,10 @@ async fn stream_http2(
                 let _ = respond.send_informational(head(status));
                 reply = *then;
             }
-            other => return answer_http2(other, &mut respond, &connection).await,
+            other => {
+                let head = request.method() == Method::HEAD;
+                return answer_http2(other, head, &mut respond, &connection).await;
+            }
         }
     }
 }
@@ -234,16 +230,36 @@ fn head(status: u16) -> Response<()> {
     made.expect("a status")
 }
 
-async fn answer_http2(reply: Reply, respond: &mut SendResponse<Bytes>, connection: &Connection) {
+/// Sends a body as the other side makes room for it, as long as it wants any.
+async fn send(mut body: Bytes, sending: &mut SendStream<Bytes>) {
+    while !body.is_empty() {
+        sending.reserve_capacity(body.len().min(64 * 1024));
+        match poll_fn(|cx| sending.poll_capacity(cx)).await {
+            Some(Ok(room)) => {
+                let piece = body.split_to(room.min(body.len()));
+                let _ = sending.send_data(piece, body.is_empty());
+            }
+            _ => return,
+        }
+    }
+}
+
+async fn answer_http2(
+    reply: Reply,
+    to_head: bool,
+    respond: &mut SendResponse<Bytes>,
+    connection: &Connection,
+) {
     match reply {
         Reply::Answer(status, body) => {
-            let Ok(mut sending) = respond.send_response(head(status), body.is_empty()) else {
+            let ends = to_head || body.is_empty();
+            let Ok(mut sending) = respond.send_response(head(status), ends) else {
                 return;
             };
-            if !body.is_empty() {
-                let _ = sending.send_data(body.into(), true);
+            if !ends {
+                send(body.into(), &mut sending).await;
             }
-            // What the other side does not take stays until it resets the stream.
+            // Until the other side resets it, or forgets it as whole.
             if let Ok(reason) = poll_fn(|cx| sending.poll_reset(cx)).await {
                 connection.shared.reset.lock().unwrap().push(reason);
             }
@@ -266,7 +282,6 @@ async fn answer_http2(reply: Reply, respond: &mut SendResponse<Bytes>, connectio
                 sending.send_reset(reason);
             }
         }
-        Reply::Reset(reason) => respond.send_reset(reason),
-        Reply::Hang | Reply::At(..) | Reply::Interim(..) => reset(connection, respond).await,
+        Reply::At(..) | Reply::Interim(..) => (),
     }
 }
