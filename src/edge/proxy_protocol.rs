@@ -224,11 +224,11 @@ fn crc32c<'a>(bytes: impl Iterator<Item = &'a u8>) -> u32 {
 mod tests {
     use super::*;
 
-    fn ends(source: &str, destination: &str) -> Option<Ends> {
-        Some(Ends {
+    fn between(source: &str, destination: &str) -> Ends {
+        Ends {
             source: source.parse().expect("an address"),
             destination: destination.parse().expect("an address"),
-        })
+        }
     }
 
     fn v2(command: u8, family: u8, block: &[u8]) -> Vec<u8> {
@@ -246,11 +246,11 @@ mod tests {
         let cases = [
             (
                 "PROXY TCP4 192.0.2.1 198.51.100.2 56324 443\r\n",
-                ends("192.0.2.1:56324", "198.51.100.2:443"),
+                Some(between("192.0.2.1:56324", "198.51.100.2:443")),
             ),
             (
                 "PROXY TCP6 2001:db8::1 ::1 0 65535\r\n",
-                ends("[2001:db8::1]:0", "[::1]:65535"),
+                Some(between("[2001:db8::1]:0", "[::1]:65535")),
             ),
             ("PROXY UNKNOWN\r\n", None),
             ("PROXY UNKNOWN ffff::1 ffff::2 65535 65535\r\n", None),
@@ -312,7 +312,7 @@ mod tests {
     #[test]
     fn binary_headers_of_each_family() {
         let header = v2(0x21, 0x11, &V4);
-        let want = ends("192.0.2.1:56324", "198.51.100.2:443");
+        let want = Some(between("192.0.2.1:56324", "198.51.100.2:443"));
         assert_eq!(
             parse(&header),
             Done {
@@ -324,7 +324,7 @@ mod tests {
         block[15] = 1;
         block[31] = 2;
         block[33] = 80;
-        let want = ends("[::1]:80", "[::2]:0");
+        let want = Some(between("[::1]:80", "[::2]:0"));
         let v6 = v2(0x21, 0x21, &block);
         assert_eq!(
             parse(&v6),

@@ -152,8 +152,8 @@ pub fn told(fields: &HeaderMap) -> Option<Status> {
 }
 
 /// Whether a service's status means that it is in trouble. Not UNKNOWN: that is what libraries make
-/// of any error that a handler returns, also of those that a client provokes. Not DEADLINE_EXCEEDED
-/// where the client set the deadline.
+/// of any error that a handler returns, also of those that a client provokes. Not
+/// `DEADLINE_EXCEEDED` where the client set the deadline.
 pub fn is_failure(call: &Call, status: Status) -> bool {
     match status {
         Status::INTERNAL | Status::UNAVAILABLE | Status::DATA_LOSS => true,
@@ -345,7 +345,7 @@ mod tests {
         for (left, want) in cases {
             assert_eq!(written(left), want);
             let read = duration(want.as_bytes()).expect("well-formed");
-            assert!(read <= left && left - read < Duration::from_secs(3600));
+            assert!(read <= left && left.saturating_sub(read) < Duration::from_secs(3600));
         }
     }
 
