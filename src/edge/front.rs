@@ -105,7 +105,7 @@ impl Front {
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         match self.poll_more(cx) {
             Poll::Pending => expire(&self.conn, cx).map(|_| Ok(0)),
-            ready => ready,
+            ready @ Poll::Ready(_) => ready,
         }
     }
 

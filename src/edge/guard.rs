@@ -83,6 +83,10 @@ fn number(octets: &[u8]) -> u32 {
 
 /// What is known of a connection's frames.
 #[derive(Debug, Default)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, in any combination"
+)]
 pub struct Guard {
     /// Octets to come of a frame that is judged already, and whether they are thrown away.
     left: usize,
@@ -218,9 +222,8 @@ impl Guard {
         }
         let padding = usize::from(head.has(PADDED));
         let right = match head.kind {
-            DATA => head.length >= padding,
             HEADERS if head.has(PRIORITISED) => head.length >= padding + 5,
-            HEADERS => head.length >= padding,
+            DATA | HEADERS => head.length >= padding,
             PRIORITY => head.length == 5,
             RST_STREAM | WINDOW_UPDATE => head.length == 4,
             SETTINGS if head.has(ACK) => head.length == 0,

@@ -227,7 +227,7 @@ where
         let guard = Open {
             stream,
             conn: self.conn.clone(),
-            open: self.open.clone(),
+            count: self.open.clone(),
             clock: self.door.clock.clone(),
         };
         let door = self.door.clone();
@@ -244,7 +244,7 @@ where
 struct Open {
     stream: Arc<Connection>,
     conn: Arc<Connection>,
-    open: Arc<AtomicU32>,
+    count: Arc<AtomicU32>,
     clock: crate::base::clock::Clock,
 }
 
@@ -254,7 +254,7 @@ impl Drop for Open {
         if self.stream.was_reset() {
             self.conn.count_reset();
         }
-        if self.open.fetch_sub(1, AcqRel) > 1 {
+        if self.count.fetch_sub(1, AcqRel) > 1 {
             return;
         }
         let leaving = self.conn.phase() == Phase::Leaving;

@@ -105,7 +105,7 @@ pub struct Connection {
     half_closed: AtomicBool,
     waker: Mutex<Option<Waker>>,
     /// Counts it as open, and holds its place; a stream has neither.
-    _open: Option<(InFlight, Pass)>,
+    place: Option<(InFlight, Pass)>,
 }
 
 impl Connection {
@@ -121,6 +121,7 @@ impl Connection {
     }
 
     /// A stream of an HTTP/2 connection: the same client, marks of its own.
+    #[must_use]
     pub fn stream(&self) -> Self {
         Self::make(self.listener.clone(), self.peer, self.tls.clone(), None)
     }
@@ -155,7 +156,7 @@ impl Connection {
             tunnel: AtomicBool::new(false),
             half_closed: AtomicBool::new(false),
             waker: Mutex::new(None),
-            _open: open,
+            place: open,
         }
     }
 
@@ -187,7 +188,7 @@ impl Connection {
 
     /// Whether it is a stream of an HTTP/2 connection.
     pub fn is_stream(&self) -> bool {
-        self._open.is_none()
+        self.place.is_none()
     }
 
     /// Enters a phase that ends `limit_ms` milliseconds from `now` at the latest.

@@ -4,6 +4,14 @@
     clippy::unwrap_used,
     clippy::format_push_string,
     clippy::needless_pass_by_value,
+    clippy::match_bool,
+    clippy::needless_for_each,
+    clippy::cast_possible_wrap,
+    clippy::naive_bytecount,
+    clippy::large_stack_arrays,
+    clippy::doc_markdown,
+    clippy::semicolon_if_nothing_returned,
+    clippy::trivially_copy_pass_by_ref,
     reason = "a test may fail where it stands, and reads better for being brief"
 )]
 

@@ -237,7 +237,9 @@ fn text(rest: &mut &[u8]) -> Result<Text, Broken> {
     if coded {
         huffman::read(octets, |octet| text.show(octet)).map_err(|()| Broken)?;
     } else {
-        octets.iter().for_each(|octet| text.show(*octet));
+        for octet in octets {
+            text.show(*octet);
+        }
     }
     Ok(text)
 }

@@ -160,7 +160,7 @@ pub const EXCHANGES: &[Case] = &[
         let mut c = Peer::new(d)?;
         let fields = c.fields("HEAD", "/size/5");
         let stream = c.ask(&fields, flag::END_STREAM);
-        c.seen.to_head(stream);
+        c.seen.answers_head(stream);
         let reply = c.reply(stream)?;
         match (
             reply.status,

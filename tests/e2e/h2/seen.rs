@@ -21,7 +21,7 @@ pub struct Reply {
     pub frames: usize,
     pub largest: usize,
     /// It answers HEAD: its length is not that of its body.
-    to_head: bool,
+    answers_head: bool,
 }
 
 impl Reply {
@@ -129,8 +129,8 @@ impl Seen {
     }
 
     /// A request on this stream was HEAD.
-    pub fn to_head(&mut self, stream: u32) {
-        self.replies.entry(stream).or_default().to_head = true;
+    pub fn answers_head(&mut self, stream: u32) {
+        self.replies.entry(stream).or_default().answers_head = true;
     }
 
     /// Takes what came.
@@ -367,7 +367,7 @@ fn plain(fields: &[Field]) -> Result<(), String> {
 /// Whether a complete answer is as long as it says (§8.1.1).
 fn whole(reply: &Reply) -> Result<(), String> {
     let said = reply.field("content-length");
-    let empty = reply.to_head || reply.status == 304;
+    let empty = reply.answers_head || reply.status == 304;
     if !reply.ended || said.is_empty() || empty && reply.body.is_empty() {
         return Ok(());
     }
