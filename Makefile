@@ -2,10 +2,10 @@
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: demo test test-long bench fmt clippy tests doc deny advisories story summary packages
+.PHONY: demo test test-long bench fmt clippy tests doc deny advisories story live summary packages
 
 # What a build needs besides Rust.
-PACKAGES := gcc g++ libc6-dev cmake make pkg-config ca-certificates
+PACKAGES := gcc g++ libc6-dev cmake make pkg-config ca-certificates git libclang-dev
 CARGO_DENY := 0.20.2
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 export CARGO_TERM_COLOR ?= never
@@ -15,7 +15,7 @@ demo: packages
 	cargo run --locked --quiet -- demo
 
 ## What CI runs.
-test: fmt clippy tests doc deny advisories story summary
+test: fmt clippy tests doc deny advisories story live summary
 
 fmt:
 	cargo fmt --check
@@ -48,17 +48,25 @@ advisories: target/tools/bin/cargo-deny
 story: packages
 	cargo run --locked --quiet -- demo --check
 
+# What others' software makes of the gateway, as the story has built it.
+live: story target/tools/venv/installed
+	target/tools/venv/bin/python tests/live/grpc/run.py target/debug/tollgate
+
 # Once more at the very end, so that the last lines say what was tested.
 summary: tests
 	@grep -E '^ +(Running|Doc-tests) |^test result: ' target/test.log
 
-## Many more cases of every property.
-test-long: packages
+## Many more cases of every property; WebSockets in the numbers of a release.
+test-long: packages target/tools/venv/installed
+	bench/edge/run slow giant
 	PROPTEST_CASES=20000 cargo test --locked --test prop
+	TOLLGATE_LONG=1 cargo test --locked --test e2e tunnel::
+	target/tools/venv/bin/python tests/live/grpc/run.py target/debug/tollgate --calls 10000
 
 ## Instructions and allocations, then load; results land in bench/results/.
 bench: packages
 	bench/run
+	bench/edge/run
 
 packages:
 	@dpkg -s $(PACKAGES) >/dev/null 2>&1 \
@@ -70,3 +78,10 @@ target/tools/bin/cargo-deny: packages
 	@cargo deny --version 2>/dev/null | grep -qF '$(CARGO_DENY)' || CARGO_TARGET_DIR=target/tools/build \
 		cargo install cargo-deny --locked --quiet --debug --version $(CARGO_DENY) --root target/tools
 	@rm -rf target/tools/build
+
+# What tests/live runs, in the versions that it names.
+target/tools/venv/installed: tests/live/requirements.txt packages
+	@python3 -c 'import ensurepip' 2>/dev/null || { apt-get update -q && apt-get install -y -q python3-venv; }
+	@test -f $@ -a $@ -nt $< || { rm -rf $(@D) && python3 -m venv $(@D) \
+		&& $(@D)/bin/pip install --quiet --disable-pip-version-check --only-binary=:all: -r $<; }
+	@touch $@

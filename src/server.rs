@@ -11,7 +11,7 @@ use crate::config::{Faults, FileConf, Loaded};
 use crate::edge::accept::{Edge, Socket};
 use crate::edge::connection::Refuse;
 use crate::edge::open::Entrance;
-use crate::edge::tls;
+use crate::edge::tls::{self, Reloaded, Tls};
 use crate::exchange::admission::Caps;
 use crate::exchange::listener::{Listener, Terms};
 use crate::gateway::{Gateway, Shared, front};
@@ -66,6 +66,7 @@ const KEPT: usize = 512;
 /// A running gateway.
 pub struct Server {
     shared: Arc<Shared>,
+    tls: Vec<Arc<Tls>>,
     listeners: Vec<(Arc<Listener>, Option<SocketAddr>)>,
     admin: Option<(Arc<Listener>, Option<SocketAddr>, Option<PathBuf>)>,
     delay: Duration,
@@ -98,31 +99,23 @@ impl Server {
             clock: &clock,
             metrics: &metrics,
         };
-        let snapshot = compile(conf, &tools).map_err(StartFault::Config)?;
+        let (snapshot, tls) = prepare(conf, &tools).map_err(StartFault::Config)?;
         let (access_log, log) = open_log(&conf.log, &clock)?;
-        metrics.watch_access_log(&access_log);
-        metrics.config_loaded(now.unix_s());
-        let shared = Arc::new(Shared {
-            snapshot: ArcSwap::from_pointee(snapshot),
-            clock,
-            metrics,
-            access_log,
-            ready: AtomicBool::new(false),
-        });
+        let shared = share(snapshot, clock, metrics, access_log);
         // Bound before anything is started: a port that is taken must leave nothing behind.
-        let certificates = tls::load(&conf.listeners, &shared.clock, &shared.metrics);
-        let certificates = certificates.map_err(|f| StartFault::Config(Faults::sorted(f)))?;
-        let sockets = listeners::bind(conf, &certificates, &shared.metrics)?;
+        let sockets = listeners::bind(conf, &tls, &shared.metrics)?;
         let admin_socket = conf.admin.as_ref().map(listeners::bind_admin);
         let admin_socket = admin_socket.transpose()?;
         let (stop, stopping) = watch::channel(false);
         let background = background(&shared.snapshot.load_full(), &shared, &stopping)?;
+        let tls = attend(&background, tls);
         let refuse = refuser(&shared);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let count = workers.as_ref().map_or(cores, |w| w.value as usize);
         let edge = start_workers(&shared, count, &refuse)?;
         let mut server = Self {
             shared: shared.clone(),
+            tls,
             listeners: Vec::new(),
             admin: None,
             delay: delay.value.0,
@@ -195,6 +188,12 @@ impl Server {
         &self.shared
     }
 
+    /// Reads every certificate anew and takes up what changed and can be used; says what came of it
+    /// for each listener that has TLS. Blocks while it reads.
+    pub fn reload_certificates(&self) -> Vec<Reloaded> {
+        self.tls.iter().map(|tls| tls.reload()).collect()
+    }
+
     /// Ends in order: readiness fails, the delay passes, listeners close, requests in flight finish,
     /// each within the drain's timeout. True if none was left.
     pub fn drain(&self) -> bool {
@@ -231,6 +230,51 @@ impl Drop for Server {
             let _ = std::fs::remove_file(path);
         }
     }
+}
+
+/// Begins to look after certificates: says what is to be known of them, and watches their files.
+fn attend(background: &Runtime, loaded: tls::Loaded) -> Vec<Arc<Tls>> {
+    for warning in &loaded.warnings {
+        log::warn!("{warning}");
+    }
+    let all: Vec<_> = loaded.by_listener.into_iter().map(|(_, tls)| tls).collect();
+    background.spawn(tls::watch(all.clone()));
+    all
+}
+
+/// Makes of a config what can serve, up to binding.
+///
+/// # Errors
+/// Everything in it, or in the files that it names, that cannot be made to work.
+pub fn prepare(conf: &FileConf, tools: &Tools<'_>) -> Result<(Snapshot, tls::Loaded), Faults> {
+    let compiled = compile(conf, tools);
+    let loaded = tls::load(&conf.listeners, tools.clock, tools.metrics);
+    match (compiled, loaded) {
+        (Ok(snapshot), Ok(tls)) => Ok((snapshot, tls)),
+        (compiled, loaded) => {
+            let mut faults = compiled.err().unwrap_or_default().0;
+            faults.extend(loaded.err().unwrap_or_default());
+            Err(Faults::sorted(faults))
+        }
+    }
+}
+
+/// What all workers share, not yet ready.
+fn share(
+    snapshot: Snapshot,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    access_log: AccessLog,
+) -> Arc<Shared> {
+    metrics.watch_access_log(&access_log);
+    metrics.config_loaded(clock.now().unix_s());
+    Arc::new(Shared {
+        snapshot: ArcSwap::from_pointee(snapshot),
+        clock,
+        metrics,
+        access_log,
+        ready: AtomicBool::new(false),
+    })
 }
 
 fn start_workers(shared: &Arc<Shared>, count: usize, refuse: &Refuse) -> io::Result<Edge> {

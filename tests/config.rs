@@ -18,18 +18,26 @@ use tollgate::config::identity::{
     JwtKeyConf, KeyListConf,
 };
 use tollgate::config::limit::LimitConf;
-use tollgate::config::listener::{ListenerConf, ProbesConf};
+use tollgate::config::listener::{
+    Http2Conf, ListenerConf, ProbesConf, ProxyProtocolConf, RedirectConf,
+};
 use tollgate::config::route::{
-    HeaderChoiceConf, MatchConf, RequiredAuthConf, RouteConf, TenantChoiceConf, WeightsConf,
+    HeaderChoiceConf, MatchConf, RequiredAuthConf, RouteConf, StreamingConf, TenantChoiceConf,
+    WebSocketConf, WeightsConf,
 };
 use tollgate::config::server::{AdminConf, DrainConf, FloodConf, LogConf, ServerConf};
+use tollgate::config::tls::{
+    CertificateConf, ClientCertificatesConf, KeyPairConf, TlsConf, UpstreamTlsConf,
+};
 use tollgate::config::upstream::{
     BreakerConf, HealthCheckConf, TargetConf, TimeoutsConf, UpstreamConf,
 };
 use tollgate::config::yaml::{self, Content, Node};
 use tollgate::config::{self, Fault, Faults, Loaded};
+use tollgate::edge::accept::Socket;
 use tollgate::observe::metrics::Metrics;
-use tollgate::snapshot::compile::{Tools, compile};
+use tollgate::server::prepare;
+use tollgate::snapshot::compile::Tools;
 
 /// The environment of all cases.
 fn env(name: &str) -> Option<String> {
@@ -79,15 +87,17 @@ fn lines(faults: &[Fault]) -> String {
     lines.join("\n") + if lines.is_empty() { "" } else { "\n" }
 }
 
-/// Both stages, as `tollgate check` and `tollgate run` go through them.
+/// All stages, as `tollgate check` and `tollgate run` go through them.
 fn load(path: &Path) -> Result<Loaded, Faults> {
-    let loaded = config::load(path, &env)?;
+    let mut loaded = config::load(path, &env)?;
     let (clock, metrics) = (Clock::system(), Arc::new(Metrics::new("0", 0)));
     let tools = Tools {
         clock: &clock,
         metrics: &metrics,
     };
-    compile(&loaded.conf, &tools).map(|_| loaded)
+    let (_, tls) = prepare(&loaded.conf, &tools)?;
+    loaded.warnings.extend(tls.warnings);
+    Ok(loaded)
 }
 
 #[test]
@@ -220,6 +230,12 @@ const RULES: &[&[Rule]] = &[
     LogConf::RULES,
     FloodConf::RULES,
     ListenerConf::RULES,
+    TlsConf::RULES,
+    CertificateConf::RULES,
+    ClientCertificatesConf::RULES,
+    ProxyProtocolConf::RULES,
+    RedirectConf::RULES,
+    Http2Conf::RULES,
     ProbesConf::RULES,
     IdentityConf::RULES,
     IdentityHeadersConf::RULES,
@@ -232,11 +248,15 @@ const RULES: &[&[Rule]] = &[
     ApiKeyConf::RULES,
     LimitConf::RULES,
     UpstreamConf::RULES,
+    UpstreamTlsConf::RULES,
+    KeyPairConf::RULES,
     TargetConf::RULES,
     TimeoutsConf::RULES,
     HealthCheckConf::RULES,
     BreakerConf::RULES,
     RouteConf::RULES,
+    StreamingConf::RULES,
+    WebSocketConf::RULES,
     MatchConf::RULES,
     RequiredAuthConf::RULES,
     WeightsConf::RULES,
@@ -364,6 +384,38 @@ fn the_second_stage_has_no_texts_of_its_own() {
     for slipped in ["has passed the check", "cannot be used on this machine"] {
         assert!(!expected().contains(slipped), "{slipped}");
     }
+}
+
+/// What is said of two addresses is what the system says when both are bound.
+#[test]
+fn addresses_that_cannot_be_bound_together_are_those_at_fault() {
+    let hosts = ["0.0.0.0", "127.0.0.1", "127.0.0.2", "[::]", "[::1]"];
+    let mapped = ["[::ffff:127.0.0.1]", "[::ffff:0.0.0.0]"];
+    let address = |host: &str, port: u16| format!("{host}:{port}").parse().expect("an address");
+    let mut bound = 0;
+    for a in hosts.iter().chain(&mapped) {
+        for b in hosts.iter().chain(&mapped) {
+            // A machine may have no IPv6.
+            let Ok(first) = Socket::bind(address(a, 0)) else {
+                continue;
+            };
+            let port = first.address().expect("a port").port();
+            let refused = match Socket::bind(address(b, port)) {
+                Ok(_) => false,
+                Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => true,
+                Err(_) => continue,
+            };
+            let text = format!(
+                "listeners: [{{ name: a, address: \"{a}:{port}\" }}, {{ name: b, address: \"{b}:{port}\" }}]
+upstreams: [{{ name: up, targets: [\"10.0.0.1:80\"] }}]
+routes: [{{ name: all, match: {{ path: / }}, auth: none, to: up }}]"
+            );
+            let faulty = config::parse(&text, "a.yaml", Path::new(""), &env).is_err();
+            assert_eq!(faulty, refused, "{a} and {b}");
+            bound += 1;
+        }
+    }
+    assert!(bound >= 9, "only {bound} pairs could be tried");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::Path;
 use tollgate::config::{self, Loaded};
+use tollgate::observe::reason::Reason;
 
 /// A whole config, key by key; what a fragment does not write comes from here.
 const BASE: &[(&str, &str)] = &[
@@ -109,6 +110,16 @@ fn the_readmes_example_is_whole_and_short() {
     let loaded = load(example, "README.md").unwrap_or_else(|faults| panic!("\n{faults}"));
     assert_eq!(loaded.warnings.len(), 0, "{:?}", loaded.warnings);
     assert!(example.lines().count() <= 22, "about 20 lines");
+}
+
+#[test]
+fn the_guide_lists_every_code_of_a_refusal() {
+    let guide = fs::read_to_string("docs/guide.md").expect("docs/guide.md");
+    let (_, answers) = guide.split_once("\n## Answers\n").expect("its section");
+    let shown = |code: &str| answers.contains(&format!("`{code}`"));
+    let codes = Reason::ALL.iter().map(|reason| reason.code());
+    let missing: Vec<_> = codes.filter(|code| !shown(code)).collect();
+    assert!(missing.is_empty(), "docs/guide.md lacks {missing:?}");
 }
 
 #[test]

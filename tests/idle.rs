@@ -2,16 +2,35 @@
 //! thousand of them.
 
 #![cfg(target_os = "linux")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "what makes certificates is shared with tests that allow it"
+)]
 
+#[path = "e2e/support/pki.rs"]
+#[expect(
+    dead_code,
+    unused_imports,
+    clippy::needless_pass_by_value,
+    reason = "made for other tests, which use the rest of it"
+)]
+mod pki;
+
+use pki::{Authority, Trust};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 const COUNT: usize = 1000;
 /// Bytes of memory that one connection may take.
 const MOST: usize = 16 * 1024;
+/// The same over TLS.
+const MOST_TLS: usize = 24 * 1024;
 
 /// The program, serving; ends with the test.
 struct Gateway {
@@ -28,11 +47,19 @@ impl Drop for Gateway {
 
 impl Gateway {
     fn start(origin: SocketAddr) -> Self {
+        Self::with(origin, "", &[])
+    }
+
+    /// One whose listener has more settings, which name these files.
+    fn with(origin: SocketAddr, more: &str, files: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
+        for (name, text) in files {
+            std::fs::write(dir.path().join(name), text).expect("a file");
+        }
         let path = dir.path().join("idle.yaml");
         let config = format!(
             "server: {{ workers: 1 }}\n\
-             listeners: [{{ name: public, address: \"127.0.0.1:0\", idle_timeout: 5m }}]\n\
+             listeners: [{{ name: public, address: \"127.0.0.1:0\", idle_timeout: 5m {more} }}]\n\
              log: {{ access: off }}\n\
              upstreams: [{{ name: up, targets: [\"{origin}\"] }}]\n\
              routes: [{{ name: all, match: {{ path: / }}, auth: none, to: up }}]\n"
@@ -63,6 +90,7 @@ impl Gateway {
         let stream = TcpStream::connect(self.address).expect("connects");
         let limit = Some(Duration::from_secs(15));
         stream.set_read_timeout(limit).expect("a time limit");
+        stream.set_nodelay(true).expect("no delay");
         stream
     }
 
@@ -94,7 +122,7 @@ fn origin() -> SocketAddr {
     address
 }
 
-fn ask(stream: &mut TcpStream) {
+fn ask(stream: &mut (impl Read + Write)) {
     let request = b"GET /idle HTTP/1.1\r\nHost: a\r\nAccept: */*\r\n\r\n";
     stream.write_all(request).expect("sends");
     let mut answer = Vec::new();
@@ -131,4 +159,54 @@ fn an_idle_connection_holds_almost_nothing() {
     println!("{cost} bytes a connection that waits for its next request");
     ask(&mut last);
     silent.iter_mut().for_each(ask);
+}
+
+type Secure = StreamOwned<ClientConnection, TcpStream>;
+
+fn secure(gateway: &Gateway, client: &Arc<ClientConfig>) -> Secure {
+    let name = ServerName::try_from("a.test").unwrap();
+    let tls = ClientConnection::new(client.clone(), name).unwrap();
+    let mut stream = StreamOwned::new(tls, gateway.connect());
+    ask(&mut stream);
+    stream
+}
+
+/// The memory of one connection that has answered a request over TLS.
+fn secure_cost(gateway: &Gateway, client: &Arc<ClientConfig>) -> usize {
+    for _ in 0..100 {
+        secure(gateway, client);
+    }
+    let before = gateway.memory();
+    let mut open: Vec<Secure> = (0..COUNT).map(|_| secure(gateway, client)).collect();
+    let cost = gateway.memory().saturating_sub(before) / COUNT;
+    open.iter_mut().for_each(ask);
+    cost
+}
+
+#[test]
+fn an_idle_connection_over_tls_holds_little_more() {
+    let authority = Authority::new("ca");
+    let leaf = authority.server(&["a.test"]);
+    let files = [
+        ("a.pem", &*leaf.cert),
+        ("a.key", &*leaf.key),
+        ("ca.pem", &*authority.pem()),
+    ];
+    let more = ", tls: { certificates: [{ cert: a.pem, key: a.key }], \
+                client_certificates: { mode: optional, ca: ca.pem } }";
+    let trust = Trust::all().only(&authority);
+    for (what, trust) in [
+        ("TLS 1.2", trust.clone().tls12()),
+        ("TLS 1.3", trust.clone().tls13()),
+        (
+            "TLS 1.3 and a client's certificate",
+            trust.present(&authority.client("alice")),
+        ),
+    ] {
+        // One of its own for each: what others gave back would be taken again.
+        let gateway = Gateway::with(origin(), more, &files);
+        let cost = secure_cost(&gateway, &trust.client());
+        println!("{cost} bytes a connection: {what}");
+        assert!(cost < MOST_TLS, "{cost} bytes a connection: {what}");
+    }
 }

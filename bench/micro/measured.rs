@@ -96,6 +96,7 @@ pub fn choose(bench: &mut Bench) {
         &bench.snapshot.routes[bench.route],
         &bench.header.headers,
         &mut exchange,
+        None,
     );
     assert!(flight.is_ok());
 }

@@ -10,7 +10,9 @@ use std::sync::atomic::AtomicBool;
 use tollgate::base::clock::{Clock, Now};
 use tollgate::config;
 use tollgate::exchange::Exchange;
-use tollgate::exchange::connection::{Connection, Listener};
+use tollgate::exchange::admission::Caps;
+use tollgate::exchange::connection::Connection;
+use tollgate::exchange::listener::{Listener, Terms};
 use tollgate::gateway::{Shared, choose};
 use tollgate::observe::access_log::{AccessLog, Target, Writer};
 use tollgate::observe::metrics::Metrics;
@@ -75,9 +77,12 @@ impl Bench {
         let token = token(now);
         let header = request(&token);
         let counted = shared.metrics.listener("public");
-        let listener = Arc::new(Listener::new("public", counted, None, 60_000, 10_000));
+        let (terms, caps) = (Terms::default(), Caps::default());
+        let listener = Arc::new(Listener::new("public", counted, terms, caps));
+        let pass = listener.admission.enter().expect("a place");
+        let peer = ([192, 0, 2, 7], 5000).into();
         Bench {
-            conn: Arc::new(Connection::new(listener, ([192, 0, 2, 7], 5000).into())),
+            conn: Arc::new(Connection::new(listener, peer, None, pass)),
             whole: header.clone(),
             header,
             token,
@@ -106,7 +111,7 @@ impl Bench {
     pub fn leads_on(&self, route: usize, mut exchange: Exchange) -> bool {
         let route = &self.snapshot.routes[route];
         let headers = &self.header.headers;
-        choose::upstream(&self.shared, route, headers, &mut exchange).is_ok()
+        choose::upstream(&self.shared, route, headers, &mut exchange, None).is_ok()
     }
 
     /// Nanoseconds that one round takes, making the header anew included.

@@ -48,14 +48,28 @@ impl FromStr for Network {
             )
         })?;
         let base = net.trunc();
-        if base == net {
-            Ok(Self(net))
-        } else {
-            Err(format!(
+        if base != net {
+            return Err(format!(
                 "found `{text}`, want `{base}`: bits are set beyond the prefix length"
-            ))
+            ));
+        }
+        match plain_ipv4(net) {
+            None => Ok(Self(net)),
+            Some(plain) => Err(format!(
+                "found `{text}`, want `{plain}`: IPv4 clients are known by their IPv4 address"
+            )),
         }
     }
+}
+
+/// The IPv4 network that one written as IPv6 (`::ffff:10.0.0.0/104`) stands for. It would never hold
+/// an address in its canonical form.
+fn plain_ipv4(net: ipnet::IpNet) -> Option<ipnet::Ipv4Net> {
+    let ipnet::IpNet::V6(net) = net else {
+        return None;
+    };
+    let (address, length) = (net.addr().to_ipv4_mapped()?, net.prefix_len());
+    ipnet::Ipv4Net::new(address, length.checked_sub(96)?).ok()
 }
 
 impl fmt::Display for Network {
@@ -124,6 +138,17 @@ mod tests {
                 .parse::<Network>()
                 .is_err_and(|e| e.contains("want `10.0.0.0/8`"))
         );
+        for (mapped, plain) in [
+            ("::ffff:10.0.0.0/104", "`10.0.0.0/8`"),
+            ("::ffff:0:0/96", "`0.0.0.0/0`"),
+            ("::ffff:192.0.2.1", "`192.0.2.1/32`"),
+        ] {
+            let fault = mapped.parse::<Network>().expect_err(mapped);
+            assert!(fault.contains(&format!("want {plain}")), "{fault}");
+        }
+        for wider in ["::/0", "::/80", "::fffe:0:0/95"] {
+            assert!(wider.parse::<Network>().is_ok(), "{wider}");
+        }
         assert!(
             "ten"
                 .parse::<Network>()

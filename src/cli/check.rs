@@ -8,7 +8,8 @@ use crate::config::{self, FileConf, Loaded};
 use crate::limit::estimate::Estimator;
 use crate::limit::exact::Store;
 use crate::observe::metrics::Metrics;
-use crate::snapshot::compile::{Tools, compile};
+use crate::server::prepare;
+use crate::snapshot::compile::Tools;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -43,8 +44,11 @@ pub fn run(path: &Path) -> ExitCode {
         clock: &clock,
         metrics: &metrics,
     };
-    match compile(&loaded.conf, &tools) {
-        Ok(_) => {
+    match prepare(&loaded.conf, &tools) {
+        Ok((_, tls)) => {
+            for warning in &tls.warnings {
+                eprintln!("warning: {warning}");
+            }
             summary(path, &loaded.conf);
             ExitCode::SUCCESS
         }

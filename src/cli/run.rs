@@ -77,32 +77,44 @@ impl Signals {
         })
     }
 
-    /// Returns on the next SIGTERM or SIGINT; SIGUSR1 reopens the access log on the way, SIGHUP does
-    /// nothing.
-    fn wait_for_end(&mut self, log: &AccessLog) {
+    /// Returns on the next SIGTERM or SIGINT; SIGUSR1 reopens the access log on the way, SIGHUP calls
+    /// `reload`.
+    fn wait_for_end(&mut self, log: &AccessLog, reload: impl Fn()) {
         self.runtime.block_on(async {
             loop {
                 tokio::select! {
                     _ = self.terminate.recv() => return,
                     _ = self.interrupt.recv() => return,
                     _ = self.reopen.recv() => log.reopen(),
-                    _ = self.hangup.recv() => {
-                        log::warn!("SIGHUP: a running gateway does not reload its config yet; restart it");
-                    }
+                    _ = self.hangup.recv() => reload(),
                 }
             }
         });
     }
 }
 
+/// Reads the certificates anew; the only part of a config that a running gateway takes up.
+fn reload(server: &Server) {
+    let reloaded = server.reload_certificates();
+    for listener in &reloaded {
+        log::info!("SIGHUP: {listener}");
+    }
+    let what = if reloaded.is_empty() {
+        "no listener has certificates, nothing was reloaded"
+    } else {
+        "certificates were reloaded"
+    };
+    log::info!("SIGHUP: {what}; anything else in the config needs a restart");
+}
+
 /// Serves until the first signal to end, then drains; the second ends the process at once.
 fn serve(server: &Server, mut signals: Signals) -> ExitCode {
     let log = server.shared().access_log.clone();
-    signals.wait_for_end(&log);
+    signals.wait_for_end(&log, || reload(server));
     log::info!("draining; a second signal ends at once");
     let watch = std::thread::Builder::new().name("signals".to_owned());
     let _ = watch.spawn(move || {
-        signals.wait_for_end(&log);
+        signals.wait_for_end(&log, || log::info!("SIGHUP: draining, nothing is reloaded"));
         std::process::exit(1);
     });
     if server.drain() {

@@ -1,21 +1,19 @@
 //! What can be judged from the file but not from one value alone: names, references, and values
-//! that do not go together. Here the process, listeners and limits; [`super::check_identity`],
-//! [`super::check_upstream`] and [`super::check_route`] have the rest.
+//! that do not go together. Here the process and limits; [`super::check_listener`],
+//! [`super::check_identity`], [`super::check_upstream`] and [`super::check_route`] have the rest.
 
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::hash::Hash;
-use std::net::SocketAddr;
 
 use super::decode::Spanned;
 use super::error::{Fault, Place, message};
 use super::file::FileConf;
 use super::limit::{LimitConf, LimitHeadersConf, StoreConf};
-use super::listener::ListenerConf;
-use super::server::{AdminAddress, AdminConf};
+use super::server::AdminConf;
 use super::spelling::{choice, hint};
 use super::value::Name;
-use super::{check_identity, check_route, check_upstream};
+use super::{check_identity, check_listener, check_route, check_upstream};
 use crate::base::units::Rate;
 
 /// What was found: faults, which stop a config from loading, and warnings, which do not.
@@ -172,18 +170,7 @@ pub(super) fn check(conf: &FileConf) -> Findings {
     f.names(conf.limits.iter().map(|l| &l.name));
     f.names(conf.upstreams.iter().map(|u| &u.name));
     f.names(conf.routes.iter().map(|r| &r.name));
-    addresses(conf, f);
-    for listener in &conf.listeners {
-        listener_sizes(listener, f);
-    }
-    if let Some(first) = conf.listeners.first()
-        && conf.listeners.iter().all(|l| l.probes.is_some())
-    {
-        f.warn(
-            &first.place,
-            message!("is for probes, and so is every listener: no requests are taken"),
-        );
-    }
+    check_listener::check(conf, f);
     if let Some(admin) = &conf.admin {
         admin_token(admin, f);
     }
@@ -197,31 +184,6 @@ pub(super) fn check(conf: &FileConf) -> Findings {
     check_upstream::check(&conf.upstreams, f);
     check_route::check(conf, f);
     findings
-}
-
-/// No two listeners, nor a listener and the admin port, share an address; port 0 is never shared.
-fn addresses(conf: &FileConf, f: &mut Findings) {
-    let mut all: Vec<(SocketAddr, &Place)> = Vec::new();
-    for listener in &conf.listeners {
-        let address = &listener.address;
-        all.extend(address.sound().map(|a| (*a, &address.place)));
-    }
-    if let Some(admin) = &conf.admin
-        && let Some(AdminAddress::Tcp(address)) = admin.address.sound()
-    {
-        all.push((*address, &admin.address.place));
-    }
-    let fixed = all.into_iter().filter(|(a, _)| a.port() != 0);
-    f.unlike(fixed, |a| format!("`{a}`"));
-}
-
-fn listener_sizes(listener: &ListenerConf, f: &mut Findings) {
-    let (uri, header) = (&listener.max_uri_bytes, &listener.max_header_bytes);
-    if let (Some(found), Some(most)) = (uri.sound(), header.sound())
-        && found > most
-    {
-        f.fault(&uri.place, message!("is more than the whole header may have (found {found}, want at most `max_header_bytes`, {most})"));
-    }
 }
 
 /// The shortest admin token, in bytes.

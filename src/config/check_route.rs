@@ -7,9 +7,11 @@ use super::error::{Place, message};
 use super::file::FileConf;
 use super::limit::LimitKey;
 use super::route::{
-    AuthConf, RequiredAuthConf, RouteConf, SplitConf, TenantSource, ToConf, WeightsConf,
+    AuthConf, MatchConf, RequiredAuthConf, RouteConf, SplitConf, TenantSource, ToConf, WeightsConf,
 };
+use super::upstream::UpstreamProtocolConf;
 use crate::route::{Entry, MethodSet, PathPattern, Table};
+use http::Method;
 
 /// The most that weights may add up to.
 const MAX_WEIGHTS: u64 = 10_000;
@@ -40,6 +42,8 @@ pub(super) fn check(conf: &FileConf, f: &mut Findings) {
             one_split(split, &mut known, f);
         }
         choice(route, conf, f);
+        websocket(route, conf, f);
+        shadowed(route, f);
     }
     known.identities.unused(identities(), f);
     known.limits.unused(limits(), f);
@@ -223,6 +227,50 @@ fn tenant_claim(route: &RouteConf, conf: &FileConf, place: &Place, f: &mut Findi
     };
     if !shown {
         f.fault(place, message!("wants the tenant that a token names (found no issuer of tokens among `auth.any`, want one, or a header such as `X-Tenant-ID`)"));
+    }
+}
+
+/// WebSocket begins with a GET (RFC 6455 §4.1), and goes on over HTTP/1.1: what it is over HTTP/2
+/// (RFC 8441) is not spoken.
+fn websocket(route: &RouteConf, conf: &FileConf, f: &mut Findings) {
+    let Some(websocket) = &route.websocket else {
+        return;
+    };
+    if !takes(&route.matching, &[Method::GET]) {
+        f.fault(&websocket.place, message!("has no way in (found no `GET` among `match.methods`, want it there: WebSocket begins with one)"));
+    }
+    let http2 = |name: &&Spanned<String>| {
+        let mut upstreams = conf.upstreams.iter();
+        let named = upstreams.find(|u| *u.name.value == *name.value);
+        named.is_some_and(|u| u.protocol.sound() == Some(&UpstreamProtocolConf::Http2))
+    };
+    let splits = route.to.splits().into_iter();
+    let upstreams: Vec<_> = splits.flat_map(SplitConf::upstreams).collect();
+    if !upstreams.is_empty() && upstreams.iter().all(http2) {
+        f.fault(&websocket.place, message!("has no way on (found only upstreams of `protocol: http2`, want one of `http1` or `auto`: WebSocket is not spoken over HTTP/2)"));
+    }
+}
+
+/// Whether a route takes one of these methods; one that could not be read may be any.
+fn takes(matching: &MatchConf, methods: &[Method]) -> bool {
+    let one = |set: &MethodSet| methods.iter().any(|m| set.contains(m));
+    let listed = &matching.methods;
+    listed.is_empty() || listed.iter().any(|m| m.sound().is_none_or(one))
+}
+
+/// What every listener answers by itself, before any route (`gateway/probe`): GET and HEAD of this path.
+const HEALTH: &str = "/health";
+
+/// Warns of a route for a path that is answered before it is asked.
+fn shadowed(route: &RouteConf, f: &mut Findings) {
+    let matching = &route.matching;
+    let exact = matching.exact.as_ref().map(|e| (&e.value.0, &e.place));
+    let path = matching.path.as_ref().map(|p| (&p.value, &p.place));
+    if let Some((pattern, place)) = exact.or(path)
+        && pattern.to_string() == HEALTH
+        && takes(matching, &[Method::GET, Method::HEAD])
+    {
+        f.warn(place, message!("gets no GET or HEAD of `{HEALTH}` itself (found that path, which the gateway answers before any route, want another)"));
     }
 }
 

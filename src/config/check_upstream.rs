@@ -1,6 +1,7 @@
 //! What has to go together in `upstreams`.
 
 use super::check::Findings;
+use super::check_upstream_tls;
 use super::decode::Spanned;
 use super::error::message;
 use super::upstream::{
@@ -13,6 +14,7 @@ pub(super) fn check(upstreams: &[Spanned<UpstreamConf>], f: &mut Findings) {
         let addresses = upstream.targets.iter().map(|t| &t.address);
         let sound = addresses.filter_map(|a| Some((a.sound()?, &a.place)));
         f.listed_once(sound.map(|(a, place)| ((&a.host, a.port), place)));
+        check_upstream_tls::check(upstream, f);
         timeouts(&upstream.timeouts, f);
         if let Some(health) = &upstream.health_check {
             health_check(health, f);

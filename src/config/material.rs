@@ -101,12 +101,19 @@ impl Decode for Pem {
 }
 
 /// The largest PEM file of certificates or keys, in bytes.
-const MAX_PEM: u64 = 1024 * 1024;
+pub(super) const MAX_PEM: u64 = 1024 * 1024;
 
 /// A PEM file of certificates or of a key, by its path; read once here to tell at once if it cannot
 /// be, and again by whoever uses it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PemFile(pub PathBuf);
+
+impl PemFile {
+    /// What it holds now. The error is a whole message.
+    pub fn read(&self) -> Result<String, String> {
+        expand::read(&self.0, MAX_PEM)
+    }
+}
 
 impl Decode for PemFile {
     fn decode(node: &Node, d: &mut Decoder) -> Option<Self> {

@@ -9,8 +9,10 @@
 
 mod check;
 mod check_identity;
+mod check_listener;
 mod check_route;
 mod check_upstream;
+mod check_upstream_tls;
 pub mod decode;
 pub mod decoder;
 pub mod error;

@@ -26,9 +26,9 @@ conf! {
         limits: Vec<Spanned<String>> = default("[]");
         /// The largest request body, 0B to 1024GiB. Default 10MiB.
         max_body: Spanned<ByteSize> = default("10MiB").range("0B", "1024GiB");
-        /// How long the whole exchange with the upstream may take, 1ms to 1h. Default: the
+        /// How long the whole exchange with the upstream may take, 1ms to 24h. Default: the
         /// upstream's `total`.
-        timeout: Option<Spanned<Span>> = optional().range("1ms", "1h");
+        timeout: Option<Spanned<Span>> = optional().range("1ms", "24h");
         /// For answers or uploads without a foreseeable end (server-sent events, long downloads,
         /// gRPC streams): they last as long as bytes move. Left out: `timeout` bounds the whole.
         streaming: Option<Spanned<StreamingConf>> = optional();

@@ -134,12 +134,12 @@ conf! {
     pub struct TimeoutsConf {
         /// For a connection, 1ms to 5m. Default 2s.
         connect: Spanned<Span> = default("2s").range("1ms", "5m");
-        /// Between two reads of a reply, or two writes of a body, 1ms to 1h; without it only the
+        /// Between two reads of a reply, or two writes of a body, 1ms to 24h; without it only the
         /// whole counts.
-        read: Option<Spanned<Span>> = optional().range("1ms", "1h");
-        /// For the whole of an exchange, further attempts included, 1ms to 1h; not less than
+        read: Option<Spanned<Span>> = optional().range("1ms", "24h");
+        /// For the whole of an exchange, further attempts included, 1ms to 24h; not less than
         /// `connect`. Default 10s.
-        total: Spanned<Span> = default("10s").range("1ms", "1h");
+        total: Spanned<Span> = default("10s").range("1ms", "24h");
         /// How long an idle connection is kept, 1ms to 1h. Default 50s.
         idle: Spanned<Span> = default("50s").range("1ms", "1h");
     }

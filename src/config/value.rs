@@ -192,8 +192,10 @@ pub struct Header(String);
 
 /// Headers that say something else already: framing, the connection, where a request came from,
 /// credentials and traces.
-const TAKEN: [&str; 24] = [
+const TAKEN: [&str; 26] = [
     "authorization",
+    "client-cert",
+    "client-cert-chain",
     "connection",
     "content-length",
     "content-type",

@@ -39,6 +39,10 @@ impl Socket {
             Some(Protocol::TCP),
         )?;
         socket.set_reuse_address(true)?;
+        if address.is_ipv6() {
+            // `[::]` takes IPv4 too, whatever the machine's own default; the config's check counts on it.
+            socket.set_only_v6(false)?;
+        }
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
         socket.listen(65_535)?;

@@ -58,6 +58,12 @@ impl Delimiter {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadChunk;
 
+impl From<BadChunk> for std::io::Error {
+    fn from(_: BadChunk) -> Self {
+        Self::new(std::io::ErrorKind::InvalidData, "broken chunked framing")
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {
     /// At the first digit of a chunk size.

@@ -3,10 +3,12 @@
 //! that the client still reads the answer.
 
 use super::body::Delimiter;
+use super::guard::{Guard, Step};
+use super::linger::linger;
 use super::open::carrier;
 use super::sweep;
 use super::transport::Transport;
-use crate::exchange::connection::Connection;
+use crate::exchange::connection::{Connection, Phase};
 use async_trait::async_trait;
 use bytes::BytesMut;
 use pingora::protocols::raw_connect::ProxyDigest;
@@ -21,8 +23,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 /// Writes up to this many bytes are gathered, so that header and body leave in one call.
 const WRITE_BUFFER: usize = 16 * 1024;
@@ -30,8 +31,6 @@ const WRITE_BUFFER: usize = 16 * 1024;
 const SCRATCH: usize = 17 * 1024;
 /// Write buffers that a worker keeps for reuse.
 const SPARES: usize = 64;
-/// How long, and how much, a closed connection is still read so that its answer is not lost.
-const LINGER: (Duration, u64) = (Duration::from_secs(2), 1024 * 1024);
 
 thread_local! {
     static READ: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
@@ -48,8 +47,10 @@ pub struct Front {
     pub body: Delimiter,
     /// Its marks, shared with the sweep and with the request.
     pub conn: Arc<Connection>,
-    /// It speaks HTTP/2: bytes go both ways as they come, streams have marks of their own.
-    pub http2: bool,
+    /// Set where HTTP/2 is spoken: what comes is judged frame by frame, streams have marks of their
+    /// own. And how much of `rest` has passed.
+    guard: Option<Box<Guard>>,
+    passed: usize,
     written: Vec<u8>,
     gone: bool,
     answered: bool,
@@ -77,13 +78,20 @@ impl Front {
             rest: BytesMut::new(),
             body: Delimiter::DONE,
             conn,
-            http2: false,
+            guard: None,
+            passed: 0,
             written: Vec::new(),
             gone: false,
             answered: false,
             socket: Arc::new(socket),
             digest,
         }
+    }
+
+    /// From here on HTTP/2 is spoken, behind a preface of so many bytes that are in `rest`.
+    pub fn speak_http2(&mut self, preface: usize) {
+        self.guard = Some(Box::default());
+        self.passed = preface;
     }
 
     /// Reads what there is into `rest`; 0 at the end of the stream or when told to go.
@@ -95,14 +103,20 @@ impl Front {
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        match self.poll_more(cx) {
+            Poll::Pending => expire(&self.conn, cx).map(|_| Ok(0)),
+            ready @ Poll::Ready(_) => ready,
+        }
+    }
+
+    /// Reads what there is into `rest`, whatever the time; 0 at the end of the stream.
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let Some(transport) = self.transport.as_mut() else {
             return Poll::Ready(Ok(0));
         };
         READ.with_borrow_mut(|scratch| {
             let mut buf = ReadBuf::new(scratch);
-            if Pin::new(transport).poll_read(cx, &mut buf)?.is_pending() {
-                return expire(&self.conn, cx).map(|_| Ok(0));
-            }
+            ready!(Pin::new(transport).poll_read(cx, &mut buf))?;
             let read = buf.filled();
             self.gone = read.is_empty();
             self.rest.extend_from_slice(read);
@@ -113,6 +127,14 @@ impl Front {
     /// Gathers small writes; larger ones go out together with what was gathered.
     fn put(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         self.answered = true;
+        let put = ready!(self.put_some(cx, bufs));
+        if let (Some(guard), Ok(n)) = (self.guard.as_deref_mut(), &put) {
+            guard.wrote(*n);
+        }
+        Poll::Ready(put)
+    }
+
+    fn put_some(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let total: usize = bufs.iter().map(|b| b.len()).sum();
         if self.written.len() + total <= WRITE_BUFFER {
             return Poll::Ready(Ok(self.gather(bufs)));
@@ -203,7 +225,7 @@ impl Front {
         });
     }
 
-    /// Fills `buf` with whatever comes. The end of an HTTP/2 connection is its own loop's affair.
+    /// Fills `buf` with whatever comes.
     fn poll_raw(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if !self.rest.is_empty() {
             let n = buf.remaining().min(self.rest.len());
@@ -215,13 +237,62 @@ impl Front {
         };
         let before = buf.filled().len();
         if Pin::new(transport).poll_read(cx, buf)?.is_pending() {
-            return match self.http2 {
-                true => Poll::Pending,
-                false => expire(&self.conn, cx).map(Err),
-            };
+            return expire(&self.conn, cx).map(Err);
         }
         self.gone = buf.filled().len() == before;
         Poll::Ready(Ok(()))
+    }
+
+    /// Fills `buf` with what the client of a tunnel says. Pingora ends both directions with the
+    /// client's: that end is told only once the service has nothing more to say either.
+    fn poll_tunnel(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.gone {
+            ready!(self.poll_raw(cx, buf))?;
+            if !self.gone {
+                return Poll::Ready(Ok(()));
+            }
+            self.conn.half_close();
+        }
+        expire(&self.conn, cx).map(|_| Ok(()))
+    }
+
+    /// Fills `buf` with frames that the guard lets pass. An error ends the stream for the reader;
+    /// its shutdown tells the client why. When all of it ends is the affair of the connection's loop.
+    fn poll_frames(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let ended = self.judge();
+            if self.passed > 0 {
+                let n = buf.remaining().min(self.passed);
+                buf.put_slice(&self.rest.split_to(n));
+                self.passed -= n;
+                if self.rest.is_empty() {
+                    self.rest = BytesMut::new();
+                }
+                return Poll::Ready(Ok(()));
+            }
+            if ended || ready!(self.poll_more(cx))? == 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    /// Asks the guard about what is in `rest`; true once it lets nothing pass any more.
+    fn judge(&mut self) -> bool {
+        let Some(guard) = self.guard.as_deref_mut() else {
+            return true;
+        };
+        guard.note(self.conn.swept_ms(), self.conn.phase() == Phase::Leaving);
+        loop {
+            match guard.step(&mut self.rest[self.passed..]) {
+                Step::Pass(n) => self.passed += n,
+                Step::Drop(n) => {
+                    let tail = self.rest.split_off(self.passed);
+                    self.rest.extend_from_slice(&tail[n..]);
+                }
+                Step::More => return false,
+                Step::Stop(_) => return true,
+            }
+        }
     }
 
     /// Fills `buf` from `rest` or from the connection, but not beyond the end of the body.
@@ -232,7 +303,7 @@ impl Front {
         }
         if !self.rest.is_empty() {
             let n = buf.remaining().min(self.rest.len());
-            let n = self.body.take(&self.rest[..n]).map_err(broken)?;
+            let n = self.body.take(&self.rest[..n])?;
             buf.put_slice(&self.rest.split_to(n));
             return Poll::Ready(Ok(()));
         }
@@ -254,7 +325,7 @@ impl Front {
         let read = part.filled();
         self.gone = read.is_empty();
         self.conn.came(read.len());
-        let n = self.body.take(read).map_err(broken)?;
+        let n = self.body.take(read)?;
         self.rest.extend_from_slice(&read[n..]);
         buf.advance(n);
         Poll::Ready(Ok(()))
@@ -286,10 +357,6 @@ fn send(
     }
 }
 
-fn broken(_: super::body::BadChunk) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "broken chunked framing")
-}
-
 /// Ready with an error once the connection's time is up; otherwise leaves a waker for then.
 fn expire(conn: &Connection, cx: &mut Context<'_>) -> Poll<io::Error> {
     conn.wake_on_expiry(cx.waker());
@@ -306,8 +373,15 @@ impl AsyncRead for Front {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let me = &mut *self;
-        if me.http2 || me.conn.is_tunnel() {
-            return me.poll_raw(cx, buf);
+        if me.guard.is_some() {
+            return me.poll_frames(cx, buf);
+        }
+        if me.conn.is_tunnel() {
+            return me.poll_tunnel(cx, buf);
+        }
+        // Whoever reads has nothing more to write for now: of a stream, what was gathered goes out.
+        if !me.written.is_empty() && me.conn.is_bound_by_idle() {
+            let _ = me.poll_empty(cx)?;
         }
         if !me.body.done() {
             return me.poll_body(cx, buf);
@@ -354,6 +428,10 @@ impl AsyncWrite for Front {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_empty(cx))?;
+        if let Some(goaway) = self.guard.as_deref_mut().and_then(Guard::goaway) {
+            self.gather(&[IoSlice::new(&goaway)]);
+            ready!(self.poll_empty(cx))?;
+        }
         match self.transport.as_mut() {
             Some(transport) => Pin::new(transport).poll_shutdown(cx),
             None => Poll::Ready(Ok(())),
@@ -382,19 +460,6 @@ impl Drop for Front {
             runtime.spawn(linger(transport, written, held));
         }
     }
-}
-
-/// What is held until then keeps the connection's place: it still has a socket.
-async fn linger<T>(transport: Transport, written: Vec<u8>, held: T) {
-    let _ = tokio::time::timeout(LINGER.0, close(transport, &written)).await;
-    drop(held);
-}
-
-async fn close(mut transport: Transport, written: &[u8]) -> io::Result<()> {
-    transport.write_all(written).await?;
-    transport.shutdown().await?;
-    tokio::io::copy(&mut transport.take(LINGER.1), &mut tokio::io::sink()).await?;
-    Ok(())
 }
 
 #[async_trait]

@@ -7,6 +7,7 @@
 use super::connection::Door;
 use super::front::Front;
 use super::open::carrier;
+use super::stream::StreamSession;
 use super::sweep;
 use crate::exchange::connection::{Connection, Phase};
 use crate::observe::reason::Reason;
@@ -20,6 +21,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::AcqRel, Ordering::Acquire};
 use std::task::Poll;
+use std::time::Duration;
 
 /// What every HTTP/2 client says first (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -29,6 +31,11 @@ const LEAVE_MS: u64 = 2000;
 const UNROUTED_MS: u64 = 60_000;
 /// The most bytes of an answer that a stream holds for a client to take.
 const SEND_BUFFER: usize = 64 * 1024;
+/// What DATA frames of less than 256 bytes may lack to that in all before they are read, in bytes:
+/// room for some 16,000 messages of a few bytes at once, each of which costs some 200 here.
+const SMALL_FRAMES: usize = 4 * 1024 * 1024;
+/// How long a stream that was reset is remembered: what its client had sent by then is thrown away.
+const REMEMBERED: Duration = Duration::from_secs(10);
 
 /// What a client may ask of one connection.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +71,7 @@ where
     if !preface(&mut front, &door).await {
         return;
     }
-    front.http2 = true;
+    front.speak_http2(PREFACE.len());
     let conn = front.conn.clone();
     let Some(socket) = front.get_socket_digest() else {
         return;
@@ -123,13 +130,18 @@ fn options<A>(door: &Door<A>) -> H2Options {
     } = door.entrance.http2;
     // The safe limits of the library's own are where we start from.
     let mut options = default_h2_options();
-    let most = u32::try_from(door.listener.terms.head.bytes).unwrap_or(u32::MAX);
+    // More than the listener takes: what goes beyond that is refused with a word and a log line.
+    let most = u32::try_from(2 * door.listener.terms.head.bytes).unwrap_or(u32::MAX);
     options
         .max_concurrent_streams(streams)
         .initial_window_size(stream_window)
         .initial_connection_window_size(connection_window)
         .max_header_list_size(most)
         .max_send_buffer_size(SEND_BUFFER)
+        .data_frame_budget(SMALL_FRAMES)
+        .max_concurrent_reset_streams(2 * streams as usize)
+        .reset_stream_duration(REMEMBERED)
+        .max_pending_accept_reset_streams(resets as usize)
         .max_local_error_reset_streams(Some(resets as usize));
     options
 }
@@ -148,7 +160,7 @@ where
 {
     /// Until either side ends it.
     async fn serve(self, mut h2: H2) {
-        let mut leaving = false;
+        let (mut leaving, mut gone) = (false, false);
         let mut malformed = 0;
         let mut requests = 0;
         loop {
@@ -157,11 +169,12 @@ where
             let accepted = tokio::select! {
                 biased;
                 () = told_to_go(&self.conn) => {
-                    if leaving || self.conn.is_slow_reader() {
+                    if gone || self.conn.is_slow_reader() {
                         return;
                     }
+                    gone = leaving;
                     leaving = true;
-                    self.leave(&mut h2);
+                    self.leave(&mut h2, gone);
                     continue;
                 }
                 accepted = HttpSession::from_h2_conn(&mut h2, digest) => accepted,
@@ -184,15 +197,20 @@ where
                 leaving = true;
             } else if requests >= self.door.listener.terms.max_requests && !leaving {
                 leaving = true;
-                self.leave(&mut h2);
+                self.leave(&mut h2, false);
             }
         }
     }
 
-    /// Says goodbye (RFC 9113 §6.8): streams that are open finish, new ones go elsewhere.
-    fn leave(&self, h2: &mut H2) {
-        h2.graceful_shutdown();
-        let busy = self.open.load(Acquire) > 0;
+    /// Says goodbye (RFC 9113 §6.8): streams that are open finish, new ones go elsewhere. A client
+    /// that has not taken the hint in time is told where it ends.
+    fn leave(&self, h2: &mut H2, at_once: bool) {
+        if at_once {
+            h2.abrupt_shutdown(h2::Reason::NO_ERROR);
+        } else {
+            h2.graceful_shutdown();
+        }
+        let busy = !at_once && self.open.load(Acquire) > 0;
         let limit_ms = if busy { u64::MAX } else { LEAVE_MS };
         self.conn
             .arm(Phase::Leaving, self.door.clock.now(), limit_ms);
@@ -209,12 +227,13 @@ where
         let guard = Open {
             stream,
             conn: self.conn.clone(),
-            open: self.open.clone(),
+            count: self.open.clone(),
             clock: self.door.clock.clone(),
         };
         let door = self.door.clone();
+        let session = StreamSession::new(session, guard.stream.clone());
         tokio::spawn(async move {
-            let session = ServerSession::new_http2(session);
+            let session = ServerSession::new_custom(Box::new(session));
             door.app.process_new_http(session, &door.running).await;
             drop(guard);
         });
@@ -225,7 +244,7 @@ where
 struct Open {
     stream: Arc<Connection>,
     conn: Arc<Connection>,
-    open: Arc<AtomicU32>,
+    count: Arc<AtomicU32>,
     clock: crate::base::clock::Clock,
 }
 
@@ -235,7 +254,7 @@ impl Drop for Open {
         if self.stream.was_reset() {
             self.conn.count_reset();
         }
-        if self.open.fetch_sub(1, AcqRel) > 1 {
+        if self.count.fetch_sub(1, AcqRel) > 1 {
             return;
         }
         let leaving = self.conn.phase() == Phase::Leaving;

@@ -1,5 +1,5 @@
 //! The PROXY protocol: what a load balancer says of the client before the connection's first byte
-//! (HAProxy's specification of 2020-03-05, versions 1 and 2). Pure: bytes in, verdict out.
+//! (`proxy-protocol.txt` of 2020-03-05, versions 1 and 2). Pure: bytes in, verdict out.
 //!
 //! Never guessed: a listener either requires it, and a connection without is [`Preface::Bad`], or
 //! does not know it.
@@ -65,11 +65,10 @@ fn line(bytes: &[u8]) -> Preface {
             _ => Bad("not a PROXY line"),
         };
     };
-    let ends = std::str::from_utf8(&seen[..end]).ok().and_then(words);
-    match (ends, seen[end], seen.get(end + 1)) {
-        (None, ..) => Bad("not a PROXY line"),
-        (Some(ends), b'\r', Some(b'\n')) => Done { len: end + 2, ends },
-        (Some(_), b'\r', None) if seen.len() < MOST_LINE => More,
+    match (meant(&seen[..end]), seen[end], seen.get(end + 1)) {
+        (Err(why), ..) => Bad(why),
+        (Ok(ends), b'\r', Some(b'\n')) => Done { len: end + 2, ends },
+        (Ok(_), b'\r', None) if seen.len() < MOST_LINE => More,
         _ => Bad("the PROXY line does not end in CR LF"),
     }
 }
@@ -83,13 +82,20 @@ fn may_become_a_line(begun: &[u8]) -> bool {
     begins(b"PROXY TCP4 ") || begins(b"PROXY TCP6 ") || begins(b"PROXY UNKNOWN")
 }
 
-/// The words of a whole line. What stands behind `UNKNOWN` is not looked at (§2.1).
-fn words(line: &str) -> Option<Option<Ends>> {
-    let rest = line.strip_prefix("PROXY ")?;
-    if rest == "UNKNOWN" || rest.starts_with("UNKNOWN ") {
-        return Some(None);
+/// What a whole line means. What stands behind `UNKNOWN` is not looked at (§2.1).
+fn meant(line: &[u8]) -> Result<Option<Ends>, &'static str> {
+    let line = std::str::from_utf8(line).ok();
+    let words = line.and_then(|line| line.strip_prefix("PROXY "));
+    match words.ok_or("not a PROXY line")? {
+        "UNKNOWN" => Ok(None),
+        words if words.starts_with("UNKNOWN ") => Ok(None),
+        words => ends(words).map(Some).ok_or("not a PROXY line"),
     }
-    let mut words = rest.split(' ');
+}
+
+/// A family, two addresses, two ports.
+fn ends(words: &str) -> Option<Ends> {
+    let mut words = words.split(' ');
     let family = words.next()?;
     let address = |word: &str| -> Option<IpAddr> {
         match family {
@@ -104,7 +110,7 @@ fn words(line: &str) -> Option<Option<Ends>> {
         source: (source, from).into(),
         destination: (destination, to).into(),
     };
-    words.next().is_none().then_some(Some(ends))
+    words.next().is_none().then_some(ends)
 }
 
 /// A port in decimal digits, without sign or leading zeros.
@@ -218,11 +224,11 @@ fn crc32c<'a>(bytes: impl Iterator<Item = &'a u8>) -> u32 {
 mod tests {
     use super::*;
 
-    fn ends(source: &str, destination: &str) -> Option<Ends> {
-        Some(Ends {
+    fn between(source: &str, destination: &str) -> Ends {
+        Ends {
             source: source.parse().expect("an address"),
             destination: destination.parse().expect("an address"),
-        })
+        }
     }
 
     fn v2(command: u8, family: u8, block: &[u8]) -> Vec<u8> {
@@ -240,11 +246,11 @@ mod tests {
         let cases = [
             (
                 "PROXY TCP4 192.0.2.1 198.51.100.2 56324 443\r\n",
-                ends("192.0.2.1:56324", "198.51.100.2:443"),
+                Some(between("192.0.2.1:56324", "198.51.100.2:443")),
             ),
             (
                 "PROXY TCP6 2001:db8::1 ::1 0 65535\r\n",
-                ends("[2001:db8::1]:0", "[::1]:65535"),
+                Some(between("[2001:db8::1]:0", "[::1]:65535")),
             ),
             ("PROXY UNKNOWN\r\n", None),
             ("PROXY UNKNOWN ffff::1 ffff::2 65535 65535\r\n", None),
@@ -306,7 +312,7 @@ mod tests {
     #[test]
     fn binary_headers_of_each_family() {
         let header = v2(0x21, 0x11, &V4);
-        let want = ends("192.0.2.1:56324", "198.51.100.2:443");
+        let want = Some(between("192.0.2.1:56324", "198.51.100.2:443"));
         assert_eq!(
             parse(&header),
             Done {
@@ -318,7 +324,7 @@ mod tests {
         block[15] = 1;
         block[31] = 2;
         block[33] = 80;
-        let want = ends("[::1]:80", "[::2]:0");
+        let want = Some(between("[::1]:80", "[::2]:0"));
         let v6 = v2(0x21, 0x21, &block);
         assert_eq!(
             parse(&v6),

@@ -8,7 +8,7 @@ use crate::observe::metrics::InFlight;
 use std::net::SocketAddr;
 use std::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU32, AtomicU64,
-    Ordering::{Acquire, Relaxed, Release},
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
@@ -47,6 +47,9 @@ impl Phase {
 /// A client that owes bytes for so long, in milliseconds, has stalled.
 const STALL_MS: u64 = 500;
 
+/// How long, in milliseconds, a tunnel whose client has said all it had to say may be silent.
+const HALF_OPEN_MS: u64 = 2000;
+
 /// Milliseconds that a body may let us wait in all before its rate counts.
 pub const GRACE_MS: u64 = 5000;
 
@@ -70,8 +73,12 @@ pub struct Connection {
     /// Its place in the worker's list.
     pub slot: AtomicU32,
     due_ms: AtomicU64,
+    /// What no later limit of the phase may go beyond.
+    end_ms: AtomicU64,
     /// Set on an exchange that may last as long as bytes move: milliseconds that none may.
     idle_ms: AtomicU64,
+    /// Set on an exchange whose body may pause.
+    unrated: AtomicBool,
     /// The client owes bytes of its body: they are asked for and have not come.
     owing: AtomicBool,
     /// Since which sweep, in milliseconds; 0: not yet seen by one.
@@ -94,9 +101,11 @@ pub struct Connection {
     resets: AtomicU32,
     /// Bytes go both ways as they come: the protocol was switched.
     tunnel: AtomicBool,
+    /// Of a tunnel: its client has ended its direction since the last sweep.
+    half_closed: AtomicBool,
     waker: Mutex<Option<Waker>>,
     /// Counts it as open, and holds its place; a stream has neither.
-    _open: Option<(InFlight, Pass)>,
+    place: Option<(InFlight, Pass)>,
 }
 
 impl Connection {
@@ -112,6 +121,7 @@ impl Connection {
     }
 
     /// A stream of an HTTP/2 connection: the same client, marks of its own.
+    #[must_use]
     pub fn stream(&self) -> Self {
         Self::make(self.listener.clone(), self.peer, self.tls.clone(), None)
     }
@@ -128,7 +138,9 @@ impl Connection {
             tls,
             slot: AtomicU32::new(0),
             due_ms: AtomicU64::new(u64::MAX),
+            end_ms: AtomicU64::new(u64::MAX),
             idle_ms: AtomicU64::new(0),
+            unrated: AtomicBool::new(false),
             owing: AtomicBool::new(false),
             owing_since_ms: AtomicU64::new(0),
             owed_ms: AtomicU64::new(0),
@@ -142,8 +154,9 @@ impl Connection {
             was_reset: AtomicBool::new(false),
             resets: AtomicU32::new(0),
             tunnel: AtomicBool::new(false),
+            half_closed: AtomicBool::new(false),
             waker: Mutex::new(None),
-            _open: open,
+            place: open,
         }
     }
 
@@ -175,15 +188,18 @@ impl Connection {
 
     /// Whether it is a stream of an HTTP/2 connection.
     pub fn is_stream(&self) -> bool {
-        self._open.is_none()
+        self.place.is_none()
     }
 
     /// Enters a phase that ends `limit_ms` milliseconds from `now` at the latest.
     pub fn arm(&self, phase: Phase, now: Now, limit_ms: u64) {
         self.fired.store(NOT_FIRED, Relaxed);
         self.idle_ms.store(0, Relaxed);
+        self.end_ms.store(u64::MAX, Relaxed);
+        self.unrated.store(false, Relaxed);
         self.set_owing(false);
         self.owed_ms.store(0, Relaxed);
+        self.swept_ms.store(0, Relaxed);
         self.came.store(0, Relaxed);
         self.set_blocked(false);
         self.phase.store(phase as u8, Relaxed);
@@ -219,11 +235,19 @@ impl Connection {
     /// Sets the time limit of the phase it is in.
     pub fn limit(&self, now: Now, limit_ms: u64) {
         let due = (now.mono_ns / 1_000_000).saturating_add(limit_ms);
-        self.due_ms.store(due, Release);
+        self.due_ms
+            .store(due.min(self.end_ms.load(Relaxed)), Release);
+    }
+
+    /// Sets an end of the phase it is in that no limit goes beyond, however bytes move.
+    pub fn end_by(&self, now: Now, limit_ms: u64) {
+        let end = (now.mono_ns / 1_000_000).saturating_add(limit_ms);
+        self.end_ms.fetch_min(end, Relaxed);
+        self.due_ms.fetch_min(end, AcqRel);
     }
 
     /// From the next byte on, the exchange lasts as long as no `idle_ms` milliseconds pass without
-    /// one in either direction.
+    /// one in either direction; 0: the limit of the phase stands again.
     pub fn bound_by_idle(&self, idle_ms: u64) {
         self.idle_ms.store(idle_ms, Relaxed);
     }
@@ -249,6 +273,17 @@ impl Connection {
     /// Whether the protocol is switched.
     pub fn is_tunnel(&self) -> bool {
         self.tunnel.load(Acquire)
+    }
+
+    /// Notes that the client of a tunnel has ended its direction. The other one goes on as long as it
+    /// is not silent: a client may still read what it is owed.
+    pub fn half_close(&self) {
+        self.half_closed.store(true, Relaxed);
+    }
+
+    /// The body is one of messages that come when there is something to say: it has no least rate.
+    pub fn lift_rate(&self) {
+        self.unrated.store(true, Relaxed);
     }
 
     /// Notes whether bytes of the body are being waited for.
@@ -309,6 +344,11 @@ impl Connection {
         self.fired.load(Acquire) != NOT_FIRED
     }
 
+    /// When a sweep last looked at it, in milliseconds of the worker's clock; 0: not yet.
+    pub fn swept_ms(&self) -> u64 {
+        self.swept_ms.load(Relaxed)
+    }
+
     /// Leaves a waker to be called once a time limit has passed.
     pub fn wake_on_expiry(&self, waker: &Waker) {
         let mut kept = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
@@ -323,8 +363,13 @@ impl Connection {
             return;
         }
         let now_ms = (now.mono_ns / 1_000_000).max(1);
-        // Of a stream nobody knows whether it is the client that is waited for.
-        let slow_body = self.is_owing() && self.owes_too_much(now_ms) && !self.is_stream();
+        if self.half_closed.swap(false, Relaxed) {
+            self.bound_by_idle(HALF_OPEN_MS);
+            self.moved(now);
+        }
+        // Where pauses are part of the exchange their own bound holds.
+        let rated = !self.is_bound_by_idle() && !self.unrated.load(Relaxed);
+        let slow_body = self.is_owing() && self.owes_too_much(now_ms) && rated;
         let slow_reader = self.is_blocked() && self.takes_nothing(now_ms);
         self.swept_ms.store(now_ms, Relaxed);
         let due = now_ms >= self.due_ms.load(Acquire);
@@ -348,8 +393,14 @@ impl Connection {
         if self.owing_since_ms.load(Relaxed) == 0 {
             self.owing_since_ms.store(now_ms, Relaxed);
         }
-        let since = self.swept_ms.load(Relaxed);
-        let more = now_ms.saturating_sub(since.max(self.owing_since_ms.load(Relaxed)));
+        // A sample: whoever is waited for now has been since the sweep before, by and large. A byte
+        // that comes now and then must not begin the wait anew.
+        let before = self.swept_ms.load(Relaxed);
+        let more = if before > 0 {
+            now_ms.saturating_sub(before)
+        } else {
+            0
+        };
         let owed_ms = self.owed_ms.load(Relaxed) + more;
         self.owed_ms.store(owed_ms, Relaxed);
         let rate = self.listener.terms.min_body_rate;
@@ -366,125 +417,4 @@ impl Connection {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::exchange::admission::Caps;
-    use crate::exchange::listener::Terms;
-
-    fn connection() -> Connection {
-        let metrics = crate::observe::metrics::Metrics::new("0", 0).listener("public");
-        let (terms, caps) = (Terms::default(), Caps::default());
-        let listener = Arc::new(Listener::new("public", metrics, terms, caps));
-        let pass = listener.admission.enter().expect("a place");
-        Connection::new(listener, ([127, 0, 0, 1], 5000).into(), None, pass)
-    }
-
-    #[test]
-    fn a_limit_fires_once_it_has_passed_and_not_before() {
-        let conn = connection();
-        conn.arm(Phase::Busy, Now::at_ms(1000), 500);
-        conn.sweep(Now::at_ms(1499));
-        assert!(!conn.expired());
-        conn.sweep(Now::at_ms(1500));
-        assert!(conn.expired());
-        conn.arm(Phase::Idle, Now::at_ms(1600), 500);
-        assert!(!conn.told_to_go(), "a new phase begins with a new limit");
-    }
-
-    #[test]
-    fn a_drain_ends_idle_connections_only() {
-        let conn = connection();
-        conn.listener.stop();
-        conn.arm(Phase::Busy, Now::at_ms(0), 60_000);
-        conn.sweep(Now::at_ms(10));
-        assert!(!conn.told_to_go());
-        conn.arm(Phase::Idle, Now::at_ms(0), 60_000);
-        conn.sweep(Now::at_ms(10));
-        assert!(conn.told_to_go() && !conn.expired());
-    }
-
-    #[test]
-    fn a_client_stalls_once_it_has_owed_bytes_for_long() {
-        let conn = connection();
-        conn.arm(Phase::Busy, Now::at_ms(0), 60_000);
-        conn.set_owing(true);
-        assert!(conn.is_owing());
-        for ms in [1000, 1400] {
-            conn.sweep(Now::at_ms(ms));
-            assert!(!conn.is_stalled(), "{ms}");
-        }
-        conn.set_owing(true);
-        conn.sweep(Now::at_ms(1450));
-        conn.sweep(Now::at_ms(1900));
-        assert!(!conn.is_stalled(), "bytes came in between");
-        conn.sweep(Now::at_ms(1950));
-        assert!(conn.is_stalled());
-        conn.set_owing(false);
-        assert!(!conn.is_stalled() && !conn.is_owing());
-    }
-
-    #[test]
-    fn a_body_that_trickles_is_ended_and_one_that_waits_for_the_service_is_not() {
-        let conn = connection();
-        conn.arm(Phase::Busy, Now::at_ms(0), u64::MAX);
-        let second = |ms: u64, bytes: usize| {
-            conn.came(bytes);
-            conn.set_owing(true);
-            (0..20).for_each(|i| conn.sweep(Now::at_ms(ms + i * 50)));
-        };
-        (1..5).for_each(|s| second(s * 1000, 1));
-        assert!(!conn.expired(), "within the grace");
-        conn.set_owing(false);
-        (5..60).for_each(|s| conn.sweep(Now::at_ms(s * 1000)));
-        assert!(
-            !conn.expired(),
-            "while the service takes nothing, nothing is owed"
-        );
-        (60..64).for_each(|s| second(s * 1000, 1));
-        assert!(conn.is_slow_body() && conn.expired());
-        conn.arm(Phase::Busy, Now::at_ms(100_000), u64::MAX);
-        (100..200).for_each(|s| second(s * 1000, 240));
-        assert!(!conn.expired(), "at the rate that is asked for");
-    }
-
-    #[test]
-    fn a_client_that_reads_nothing_is_ended_and_one_that_reads_slowly_is_not() {
-        let conn = connection();
-        conn.arm(Phase::Busy, Now::at_ms(0), u64::MAX);
-        for ms in [1000, 20_000, 30_000] {
-            conn.set_blocked(true);
-            conn.sweep(Now::at_ms(ms));
-            conn.set_blocked(false);
-        }
-        conn.set_blocked(true);
-        conn.sweep(Now::at_ms(40_000));
-        conn.sweep(Now::at_ms(69_900));
-        assert!(!conn.expired());
-        conn.sweep(Now::at_ms(70_000));
-        assert!(conn.is_slow_reader() && conn.expired());
-    }
-
-    #[test]
-    fn an_exchange_bound_by_idle_lasts_as_long_as_bytes_move() {
-        let conn = connection();
-        conn.arm(Phase::Busy, Now::at_ms(0), 1000);
-        conn.bound_by_idle(300);
-        conn.moved(Now::at_ms(900));
-        conn.sweep(Now::at_ms(1100));
-        assert!(!conn.expired());
-        conn.moved(Now::at_ms(1100));
-        conn.sweep(Now::at_ms(1399));
-        assert!(!conn.expired());
-        conn.sweep(Now::at_ms(1400));
-        assert!(conn.expired());
-    }
-
-    #[test]
-    fn open_connections_are_counted() {
-        let conn = connection();
-        let listener = conn.listener.clone();
-        assert_eq!(listener.active(), 1);
-        drop(conn);
-        assert_eq!(listener.active(), 0);
-    }
-}
+mod tests;

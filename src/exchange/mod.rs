@@ -2,6 +2,7 @@
 //! decided, and how long each step took.
 
 pub mod admission;
+pub mod call;
 pub mod connection;
 pub mod listener;
 pub mod refusal;
@@ -12,6 +13,7 @@ use crate::identity::principal::Principal;
 use crate::limit::Decision;
 use crate::observe::metrics::{RouteMetrics, UpstreamMetrics};
 use crate::observe::trace::TraceContext;
+use call::Call;
 use connection::Connection;
 use http::Method;
 use refusal::Refusal;
@@ -30,6 +32,9 @@ pub struct Exchange {
     pub admitted: Now,
     /// The client's address: the peer, or what a trusted proxy says.
     pub client: IpAddr,
+    /// Whether the connection ends with this exchange: what comes behind a handshake that was refused
+    /// may be meant for whoever would have taken it.
+    pub closes: bool,
     /// Whether the peer is a trusted proxy.
     pub trusted_peer: bool,
     /// Identifies the request in answers and logs.
@@ -38,6 +43,8 @@ pub struct Exchange {
     pub trace: TraceContext,
     /// The method.
     pub method: Method,
+    /// Set on a gRPC call.
+    pub call: Option<Call>,
     /// The normalised host, without port.
     pub host: String,
     /// The normalised path, without query.
@@ -135,10 +142,12 @@ impl Exchange {
             started: now,
             admitted: now,
             client,
+            closes: false,
             trusted_peer: false,
             request_id,
             trace,
             method: Method::GET,
+            call: None,
             host: String::new(),
             path: String::new(),
             route: None,
@@ -149,6 +158,11 @@ impl Exchange {
             bytes_out: 0,
             times: Times::default(),
         }
+    }
+
+    /// Whether no further request is taken on its connection.
+    pub fn is_last(&self) -> bool {
+        self.closes || self.conn.is_last_request()
     }
 
     /// The limit to tell of: a refusal's, else the one with the smallest share left.

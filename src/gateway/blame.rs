@@ -3,6 +3,7 @@
 use super::{Ctx, Shared, choose};
 use crate::exchange::connection::Connection;
 use crate::observe::reason::Reason;
+use pingora::protocols::http::v2::client::PING_TIMEDOUT;
 use pingora::{Error, ErrorSource, ErrorType};
 use std::io;
 
@@ -17,6 +18,7 @@ pub fn reason(error: &Error, conn: &Connection, body_complete: bool) -> Reason {
         (ErrorSource::Downstream, ErrorType::WriteError) => return Reason::ClientClosed,
         _ if conn.is_slow_reader() => return Reason::ClientTooSlow,
         _ if conn.is_slow_body() => return Reason::BodyTimeout,
+        _ if conn.expired() && conn.is_tunnel() => return Reason::IdleTimeout,
         _ if conn.expired() => return slow(conn, body_complete),
         _ => (),
     }
@@ -48,12 +50,16 @@ fn upstream(error: &Error, conn: &Connection, body_complete: bool) -> Reason {
         | ErrorType::ConnectError
         | ErrorType::BindError
         | ErrorType::SocketError
-        | ErrorType::TLSHandshakeFailure
-        | ErrorType::InvalidCert
         | ErrorType::HandshakeError => Reason::UpstreamConnectFailed,
+        _ if is_tls(error) => Reason::UpstreamTlsFailed,
         // The clock of an upstream read runs while the client is still uploading.
         ErrorType::ReadTimedout => slow(conn, body_complete),
-        ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError => {
+        kind if *kind == PING_TIMEDOUT => Reason::UpstreamTimeout,
+        _ if breaks_http2(error) => Reason::UpstreamInvalid,
+        ErrorType::ConnectionClosed
+        | ErrorType::ReadError
+        | ErrorType::WriteError
+        | ErrorType::H2Error => {
             // A service may give up on an upload that has stalled; that is no fault of its own.
             if !body_complete && conn.is_stalled() {
                 Reason::BodyTimeout
@@ -62,6 +68,28 @@ fn upstream(error: &Error, conn: &Connection, body_complete: bool) -> Reason {
             }
         }
         _ => Reason::UpstreamInvalid,
+    }
+}
+
+/// Whether it is TLS that keeps us from a target: its certificate is refused, the handshake fails or
+/// agrees on too little, or the target takes offence at it later. In TLS 1.3 it judges our certificate
+/// when its own handshake is over, and the alert (RFC 8446 §6) comes in place of an answer.
+pub fn is_tls(error: &Error) -> bool {
+    match error.etype() {
+        ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert => true,
+        ErrorType::ReadError | ErrorType::WriteError | ErrorType::H2Error => {
+            error.root_cause().to_string().contains("_ALERT_")
+        }
+        _ => false,
+    }
+}
+
+/// Whether the target broke the rules of HTTP/2, rather than end a stream or the connection.
+fn breaks_http2(error: &Error) -> bool {
+    match error.root_cause().downcast_ref::<h2::Error>() {
+        Some(cause) => cause.is_library(),
+        // What h2 lets pass is judged by Pingora itself.
+        None => *error.etype() == ErrorType::H2Error,
     }
 }
 
@@ -86,6 +114,7 @@ fn is_failure(reason: Reason) -> bool {
     matches!(
         reason,
         Reason::UpstreamConnectFailed
+            | Reason::UpstreamTlsFailed
             | Reason::UpstreamReset
             | Reason::UpstreamInvalid
             | Reason::UpstreamTimeout
@@ -177,6 +206,28 @@ mod tests {
     }
 
     #[test]
+    fn ending_a_stream_and_breaking_the_rules_are_told_apart() {
+        let because = |cause: h2::Error| {
+            let error = Error::because(ErrorType::H2Error, "a test", cause).into_up();
+            reason(&error, &conn(), true)
+        };
+        // As the h2 crate makes them: a bare reason is no verdict of its own.
+        assert_eq!(because(h2::Reason::CANCEL.into()), Reason::UpstreamReset);
+        let judged = of(ErrorType::H2Error, true, true);
+        assert_eq!(judged, Reason::UpstreamInvalid, "by Pingora");
+    }
+
+    #[test]
+    fn an_alert_in_place_of_an_answer_is_tls() {
+        let alert = io::Error::other("[TLSV1_ALERT_CERTIFICATE_REQUIRED]");
+        let error = Error::because(ErrorType::ReadError, "a test", alert).into_up();
+        assert_eq!(reason(&error, &conn(), true), Reason::UpstreamTlsFailed);
+        let reset = io::Error::from(io::ErrorKind::ConnectionReset);
+        let error = Error::because(ErrorType::ReadError, "a test", reset).into_up();
+        assert_eq!(reason(&error, &conn(), true), Reason::UpstreamReset);
+    }
+
+    #[test]
     fn a_client_that_does_not_read_is_not_the_services_fault() {
         let conn = conn();
         conn.arm(Phase::Busy, Now::at_ms(0), 100);
@@ -193,6 +244,13 @@ mod tests {
         assert_eq!(slow, Reason::UpstreamTimeout);
         let reset = of(ErrorType::ConnectionClosed, true, true);
         assert_eq!(reset, Reason::UpstreamReset);
+        let silent = of(PING_TIMEDOUT, true, true);
+        assert_eq!(silent, Reason::UpstreamTimeout);
+        for kind in [ErrorType::InvalidCert, ErrorType::TLSHandshakeFailure] {
+            let insecure = of(kind, true, true);
+            assert_eq!(insecure, Reason::UpstreamTlsFailed);
+            assert!(is_failure(insecure));
+        }
         let odd = of(ErrorType::InvalidHTTPHeader, true, true);
         assert_eq!(odd, Reason::UpstreamInvalid);
         let gone = of(ErrorType::ConnectionClosed, false, true);

@@ -1,6 +1,8 @@
 //! The third step: which upstream, whether its circuit is closed, and which of its targets.
 
-use super::{Ctx, Shared, receive};
+use super::tunnel::Handshake;
+use super::{Ctx, Shared, grpc, receive};
+use crate::base::clock::Now;
 use crate::breaker::Permit;
 use crate::breaker::{State, Transition};
 use crate::exchange::refusal::Refusal;
@@ -9,6 +11,8 @@ use crate::observe::metrics::{Circuit, InFlight};
 use crate::observe::reason::Reason;
 use crate::snapshot::{Choice, Destination, Route, TenantSource};
 use crate::upstream::balance::Tried;
+use crate::upstream::hold::Gate;
+use crate::upstream::peer;
 use crate::upstream::pool::{Chosen, Pool};
 use http::HeaderMap;
 use pingora::upstreams::peer::HttpPeer;
@@ -30,21 +34,51 @@ pub struct Flight {
     pub tried: Tried,
     /// Attempts made.
     pub attempts: u32,
-    /// The most time the request may take, in milliseconds.
+    /// The most time the request may take, in milliseconds; where `pause_ms` is set, until the header
+    /// of its answer.
     pub total_ms: u64,
+    /// How long nothing may move, in milliseconds, in an exchange whose end cannot be foreseen.
+    pub pause_ms: Option<u64>,
+    /// The WebSocket handshake that the request is.
+    pub handshake: Option<Handshake>,
+    /// Holds the answer to the handshake back until the current attempt has written it.
+    pub gate: Option<Arc<Gate>>,
     /// Whether the status that the client gets was decided by the upstream.
     pub answered: bool,
+}
+
+impl Flight {
+    /// How this attempt reaches its target, and how long each step of it may take.
+    fn peer(&mut self, chosen: &Chosen, exchange: &Exchange, now: Now) -> Box<HttpPeer> {
+        let whole = self.pause_ms.is_none() || self.handshake.is_some();
+        let spent_ms = if whole {
+            now.since_ns(exchange.admitted) / 1_000_000
+        } else {
+            // An upload may have gone on for long before this attempt.
+            0
+        };
+        let left = Duration::from_millis(self.total_ms.saturating_sub(spent_ms).max(1));
+        let pause = self.pause_ms.map(Duration::from_millis);
+        let mut peer = chosen.peer(&self.pool.spec.timeouts, left, pause);
+        if self.handshake.is_some() {
+            let gate = Arc::new(Gate::default());
+            peer::apart(&mut peer, gate.clone());
+            self.gate = Some(gate);
+        }
+        peer
+    }
 }
 
 /// Chooses the upstream of a request that may pass, and asks its breaker.
 ///
 /// # Errors
-/// The tenant is missing or unknown, or the circuit is open.
+/// The tenant is missing or unknown, the client's deadline has passed, or the circuit is open.
 pub fn upstream(
     shared: &Shared,
     route: &Route,
     headers: &HeaderMap,
     exchange: &mut Exchange,
+    handshake: Option<Handshake>,
 ) -> Result<Flight, Refusal> {
     let pool = choice(route, headers, exchange)?.pick().clone();
     exchange.upstream = Some(UpstreamRef {
@@ -55,7 +89,26 @@ pub fn upstream(
     });
     let total = u64::try_from(pool.spec.timeouts.total.as_millis()).unwrap_or(u64::MAX);
     let total_ms = route.timeout_ms.unwrap_or(total);
-    exchange.conn.limit(exchange.admitted, total_ms);
+    let deadline_ms = grpc::deadline_ms(exchange)?;
+    if let Some(ms) = deadline_ms {
+        exchange.conn.end_by(exchange.admitted, ms);
+    }
+    if exchange.call.is_some() {
+        exchange.conn.lift_rate();
+    }
+    let total_ms = deadline_ms.map_or(total_ms, |ms| ms.min(total_ms));
+    let pause_ms = match handshake {
+        Some(_) => route.websocket_ms,
+        None => route.streaming_ms,
+    };
+    match pause_ms.filter(|_| handshake.is_none()) {
+        // Until the request is complete; then the answer's header is waited for.
+        Some(pause_ms) => {
+            exchange.conn.bound_by_idle(pause_ms);
+            exchange.conn.moved(exchange.admitted);
+        }
+        None => exchange.conn.limit(exchange.admitted, total_ms),
+    }
     Ok(Flight {
         permit: permit(shared, &pool)?,
         pool,
@@ -64,6 +117,9 @@ pub fn upstream(
         tried: Tried::default(),
         attempts: 0,
         total_ms,
+        pause_ms,
+        handshake,
+        gate: None,
         answered: false,
     })
 }
@@ -119,6 +175,36 @@ fn permit(shared: &Shared, pool: &Arc<Pool>) -> Result<Option<Permit>, Refusal> 
     }
 }
 
+/// Tells the breaker how the upstream did, under the request's own permit and once.
+pub fn settle(flight: &mut Flight, failed: bool, now: Now) {
+    let Some(permit) = flight.permit.take() else {
+        return;
+    };
+    let verdict = if failed {
+        permit.failure(now)
+    } else {
+        permit.success(now)
+    };
+    if let Some(transition) = verdict {
+        tell(&flight.pool, transition);
+    }
+}
+
+/// The hook, once there is a target: waits while another request makes a connection to it that both
+/// may share.
+pub async fn wait(ctx: &mut Ctx) {
+    if let Some(chosen) = ctx.flight.as_mut().and_then(|f| f.chosen.as_mut()) {
+        chosen.wait().await;
+    }
+}
+
+/// Notes that an attempt is connected, or that it cannot be.
+pub fn connected(ctx: &mut Ctx, well: bool) {
+    if let Some(chosen) = ctx.flight.as_mut().and_then(|f| f.chosen.as_mut()) {
+        chosen.connected(well);
+    }
+}
+
 /// Tells of a breaker that changed: an operator's message and a metric.
 pub fn tell(pool: &Pool, transition: Transition) {
     let name = &pool.spec.name;
@@ -150,9 +236,7 @@ pub fn target(shared: &Shared, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
         exchange.refusal = Some(refusal.of(&flight.pool.spec.name));
         return Error::e_explain(ErrorType::ConnectNoRoute, "no healthy target");
     };
-    let spent_ms = now.since_ns(exchange.admitted) / 1_000_000;
-    let left = Duration::from_millis(flight.total_ms.saturating_sub(spent_ms).max(1));
-    let peer = chosen.peer(&flight.pool.spec.timeouts, left);
+    let peer = flight.peer(&chosen, exchange, now);
     flight.tried.add(chosen.index);
     flight.attempts += 1;
     if let Some(upstream) = &mut exchange.upstream {

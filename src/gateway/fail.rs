@@ -2,19 +2,21 @@
 //! whether the connection goes on.
 
 use super::receive::REQUEST_ID;
-use super::{Ctx, Shared, blame};
+use super::{Ctx, Shared, blame, grpc, tunnel};
 use crate::exchange::refusal::{Challenge, Refusal};
 use crate::exchange::{Exchange, LimitHeaders, Reset};
 use crate::observe::reason::Reason;
 use crate::snapshot::ErrorShape;
 use bytes::Bytes;
 use http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, RETRY_AFTER, WWW_AUTHENTICATE,
+    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, RETRY_AFTER, SEC_WEBSOCKET_VERSION,
+    UPGRADE, WWW_AUTHENTICATE,
 };
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method, Version};
 use pingora::http::ResponseHeader;
+use pingora::protocols::http::HttpTask;
 use pingora::proxy::{FailToProxy, Session};
-use pingora::{Error, Result};
+use pingora::{Error, ErrorSource, Result};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
@@ -51,10 +53,12 @@ pub fn status(reason: Reason) -> (u16, &'static str) {
         Reason::MethodNotAllowed => (405, "Method not allowed"),
         Reason::HeaderTimeout => (408, "Request header took too long"),
         Reason::BodyTimeout => (408, "Request body took too long"),
+        Reason::IdleTimeout => (408, "Nothing was sent for too long"),
         Reason::BodyTooLarge => (413, "Request body too large"),
         Reason::UriTooLong => (414, "URI too long"),
         Reason::ExpectationFailed => (417, "Expectation failed"),
         Reason::Misdirected => (421, "Misdirected request"),
+        Reason::WebSocketVersion => (426, "WebSocket version 13 required"),
         Reason::RateLimited | Reason::FloodLimited => {
             (429, "Rate limit exceeded. See Retry-After header.")
         }
@@ -64,21 +68,26 @@ pub fn status(reason: Reason) -> (u16, &'static str) {
         Reason::InternalError => (500, "Internal error"),
         Reason::MethodUnsupported => (501, "Method not supported"),
         Reason::CodingUnsupported => (501, "Transfer coding not supported"),
-        Reason::UpstreamConnectFailed | Reason::UpstreamReset | Reason::UpstreamInvalid => {
-            (502, "Bad gateway")
-        }
+        Reason::UpstreamConnectFailed
+        | Reason::UpstreamTlsFailed
+        | Reason::UpstreamReset
+        | Reason::UpstreamInvalid => (502, "Bad gateway"),
         Reason::ProxyLoop => (502, "The request came back to where it had been"),
         Reason::CircuitOpen | Reason::NoHealthyTarget | Reason::Overloaded => {
             (503, "Service temporarily unavailable")
         }
         Reason::KeysUnavailable => (503, "Authentication temporarily unavailable"),
         Reason::UpstreamTimeout => (504, "Gateway timeout"),
+        Reason::DeadlineExceeded => (504, "Deadline exceeded"),
         Reason::VersionUnsupported => (505, "HTTP version not supported"),
     }
 }
 
 /// The answer to a refused request.
 pub fn answer(refusal: &Refusal, exchange: &Exchange, shape: ErrorShape) -> Answer {
+    if exchange.call.is_some() {
+        return call_answer(refusal, exchange);
+    }
     let (code, _) = status(refusal.reason);
     let mut headers = vec![
         (CACHE_CONTROL, HeaderValue::from_static("no-store")),
@@ -94,12 +103,41 @@ pub fn answer(refusal: &Refusal, exchange: &Exchange, shape: ErrorShape) -> Answ
         let value = challenge_for(refusal.reason, challenge).to_owned();
         headers.extend(text(WWW_AUTHENTICATE, value).filter(|_| code == 401 || code == 403));
     }
+    if refusal.reason == Reason::WebSocketVersion {
+        // RFC 9110 §15.5.22, RFC 6455 §4.4.
+        headers.push((UPGRADE, HeaderValue::from_static(tunnel::PROTOCOL)));
+        let version = HeaderValue::from_static(tunnel::VERSION);
+        headers.push((SEC_WEBSOCKET_VERSION, version));
+    }
     headers.extend(limit_headers(exchange));
     headers.extend(text(REQUEST_ID, exchange.request_id.clone()));
     Answer {
         status: code,
         headers,
         body: body(refusal, exchange, shape),
+    }
+}
+
+/// The answer to a refused gRPC call: all that gRPC puts into trailers, in a header with nothing
+/// behind it ("Trailers-Only").
+fn call_answer(refusal: &Refusal, exchange: &Exchange) -> Answer {
+    let mut headers = vec![
+        (CONTENT_TYPE, HeaderValue::from_static("application/grpc")),
+        (grpc::STATUS, grpc::status(refusal.reason).0.into()),
+        (ERROR_CODE, HeaderValue::from_static(refusal.reason.code())),
+    ];
+    headers.extend(text(grpc::MESSAGE, grpc::message(&detail(refusal))));
+    if let Some(seconds) = refusal.retry_after_s {
+        headers.push((RETRY_AFTER, seconds.into()));
+        let ms = i32::try_from(seconds.saturating_mul(1000)).unwrap_or(i32::MAX);
+        headers.push((grpc::PUSHBACK, ms.into()));
+    }
+    headers.extend(limit_headers(exchange));
+    headers.extend(text(REQUEST_ID, exchange.request_id.clone()));
+    Answer {
+        status: 200,
+        headers,
+        body: Bytes::new(),
     }
 }
 
@@ -208,8 +246,11 @@ pub async fn refuse(session: &mut Session, ctx: &mut Ctx) -> Result<()> {
         .snapshot
         .as_ref()
         .map_or(ErrorShape::Problem, |s| s.errors);
-    let made = ctx.exchange.as_ref().and_then(|exchange| {
+    let made = ctx.exchange.as_mut().and_then(|exchange| {
         let refusal = exchange.refusal.as_ref()?;
+        if let Some(call) = &mut exchange.call {
+            call.status = Some(grpc::status(refusal.reason));
+        }
         Some(answer(refusal, exchange, shape))
     });
     match made {
@@ -227,16 +268,25 @@ pub async fn write(session: &mut Session, answer: Answer, ctx: &mut Ctx) -> Resu
     for (name, value) in answer.headers {
         header.insert_header(name, value)?;
     }
-    header.insert_header(CONTENT_LENGTH, answer.body.len())?;
     let exchange = ctx.exchange.as_mut();
+    let bare = exchange.as_ref().is_some_and(|e| e.call.is_some()) && answer.body.is_empty();
+    if !bare {
+        header.insert_header(CONTENT_LENGTH, answer.body.len())?;
+    }
     let head = exchange.as_ref().is_some_and(|e| e.method == Method::HEAD);
-    if exchange.as_ref().is_some_and(|e| e.conn.is_last_request()) {
+    if exchange.as_ref().is_some_and(|e| e.is_last()) {
         session.set_keepalive(None);
     }
     session.set_total_drain_timeout(Some(DRAIN));
     let close = !worth_draining(session);
     session.set_close_on_response_before_downstream_finish(close);
     let body = Some(answer.body).filter(|b| !head && !b.is_empty());
+    if body.is_none() && session.req_header().version == Version::HTTP_2 {
+        // The header alone ends the stream: what comes behind it would be no trailers-only answer.
+        let whole = vec![HttpTask::Header(Box::new(header), true)];
+        let written = session.write_response_tasks(whole).await;
+        return written.map(drop).map_err(Error::into_down);
+    }
     // What cannot be written is the client's affair.
     let header = session.write_response_header(Box::new(header), body.is_none());
     header.await.map_err(Error::into_down)?;
@@ -259,15 +309,27 @@ fn worth_draining(session: &Session) -> bool {
     length.is_some_and(|n| n <= SMALL_BODY) && !headers.contains_key(EXPECT)
 }
 
+/// A refusal's reason where there is no body to say it.
+const ERROR_CODE: HeaderName = HeaderName::from_static("x-error-code");
 /// Bytes of a body that may be read only to be thrown away.
 const SMALL_BODY: u64 = 64 * 1024;
 /// How long the rest of a refused request's body is read.
 const DRAIN: Duration = Duration::from_secs(2);
 
-/// The status of the answer that has begun; an interim one (1xx) is none.
+/// The status of the answer that has begun; an interim one (1xx) is none, but for 101, behind which
+/// no other can come.
 pub fn begun(session: &Session) -> Option<u16> {
     let written = session.response_written()?.status;
-    (!written.is_informational()).then_some(written.as_u16())
+    (!written.is_informational() || written.as_u16() == 101).then_some(written.as_u16())
+}
+
+/// Whether an answer that has begun ends because something is wrong, not because its time is over or
+/// nobody wants it.
+fn broke_off(reason: Reason) -> bool {
+    !matches!(
+        reason,
+        Reason::ClientClosed | Reason::ClientTooSlow | Reason::DeadlineExceeded
+    )
 }
 
 /// The hook after the last attempt: answers, unless an answer has begun or nobody is there.
@@ -285,16 +347,21 @@ pub async fn after(
             can_reuse_downstream: false,
         };
     };
-    let refusal = if let Some(refusal) = exchange.refusal.take() {
-        refusal
+    let (blamed, refusal) = if let Some(refusal) = exchange.refusal.take() {
+        (refusal.reason, refusal)
     } else {
-        let mut refusal = Refusal::new(blame::reason(error, &exchange.conn, complete));
+        let blamed = blame::reason(error, &exchange.conn, complete);
+        let by_service = *error.esource() == ErrorSource::Upstream;
+        let reason = grpc::reason(blamed, by_service, exchange, shared.clock.now());
+        let mut refusal = Refusal::new(reason);
         refusal.service = exchange.upstream.as_ref().map(|u| u.name.clone());
-        refusal
+        (blamed, refusal)
     };
     let reason = refusal.reason;
     exchange.refusal = Some(refusal);
-    blame::settle(shared, ctx, reason);
+    if reason != Reason::DeadlineExceeded {
+        blame::settle(shared, ctx, blamed);
+    }
     let begun = begun(session).is_some();
     // The time limit that brought us here must not cut the answer off as well.
     if let Some(exchange) = &ctx.exchange {
@@ -302,6 +369,10 @@ pub async fn after(
         exchange.conn.arm(phase, shared.clock.now(), 5000);
     }
     let gone = begun || matches!(reason, Reason::ClientClosed | Reason::ClientTooSlow);
+    if begun && broke_off(reason) && session.req_header().version == Version::HTTP_2 {
+        // Not CANCEL, which the drop of the stream would say: that is what a client asks for itself.
+        session.as_mut().shutdown().await;
+    }
     if !gone {
         session.set_keepalive(None);
         let _ = refuse(session, ctx).await;

@@ -73,8 +73,13 @@ fn scheme(header: &RequestHeader, conn: &Connection) -> Result<(), &'static str>
     }
 }
 
-/// RFC 9113 §8.2.1: no space around a value. RFC 9110 §8.6: one length, of digits.
+/// RFC 9110 §5.1: names of token characters, as they are over HTTP/1.1. RFC 9113 §8.2.1: no space
+/// around a value. RFC 9110 §8.6: one length, of digits.
 fn fields(headers: &HeaderMap) -> Result<(), &'static str> {
+    // The one that the library takes for a character of a token.
+    if headers.keys().any(|name| name.as_str().contains('"')) {
+        return Err("an illegal character in a field name");
+    }
     let blank = |b: Option<&u8>| matches!(b, Some(b' ' | b'\t'));
     let padded = |value: &HeaderValue| {
         let value = value.as_bytes();

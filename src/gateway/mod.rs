@@ -2,9 +2,11 @@
 
 pub mod blame;
 pub mod choose;
+pub mod expect;
 pub mod fail;
 pub mod forwarded;
 pub mod front;
+pub mod grpc;
 pub mod http2;
 pub mod probe;
 pub mod receive;
@@ -13,6 +15,7 @@ pub mod reply;
 pub mod retry;
 pub mod screen;
 pub mod send;
+pub mod tunnel;
 
 use crate::base::clock::Clock;
 use crate::exchange::Exchange;
@@ -20,9 +23,11 @@ use crate::exchange::connection::Connection;
 use crate::observe::access_log::AccessLog;
 use crate::observe::metrics::Metrics;
 use crate::snapshot::Snapshot;
+use crate::upstream::peer;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::HeaderMap;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
@@ -100,20 +105,25 @@ impl ProxyHttp for Gateway {
     }
 
     async fn upstream_peer(&self, _: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
-        choose::target(&self.shared, ctx)
+        let peer = choose::target(&self.shared, ctx)?;
+        choose::wait(ctx).await;
+        Ok(peer)
     }
 
     async fn connected_to_upstream(
         &self,
         _session: &mut Session,
         _reused: bool,
-        _peer: &HttpPeer,
+        peer: &HttpPeer,
         _fd: std::os::unix::io::RawFd,
-        _digest: Option<&Digest>,
+        digest: Option<&Digest>,
         ctx: &mut Ctx,
     ) -> Result<()> {
         record::connected(&self.shared, ctx);
-        Ok(())
+        tunnel::connected(ctx);
+        let judged = peer::judge(peer, digest);
+        choose::connected(ctx, judged.is_ok());
+        judged
     }
 
     async fn upstream_request_filter(
@@ -123,7 +133,9 @@ impl ProxyHttp for Gateway {
         ctx: &mut Ctx,
     ) -> Result<()> {
         send::prepare(request, session.req_header().version, ctx)?;
-        send::go_on(session, request, ctx).await
+        send::tell_call(&self.shared, request, ctx)?;
+        ctx.told_to_go_on |= expect::meet(session, request).await?;
+        Ok(())
     }
 
     async fn request_body_filter(
@@ -133,7 +145,7 @@ impl ProxyHttp for Gateway {
         end: bool,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        send::body(body, end, ctx)
+        send::body(&self.shared.clock, body, end, ctx)
     }
 
     async fn upstream_response_filter(
@@ -143,6 +155,16 @@ impl ProxyHttp for Gateway {
         ctx: &mut Ctx,
     ) -> Result<()> {
         reply::received(&self.shared, response, ctx)
+    }
+
+    fn upstream_response_trailer_filter(
+        &self,
+        _session: &mut Session,
+        trailers: &mut HeaderMap,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        reply::concluded(&self.shared, trailers, ctx);
+        Ok(())
     }
 
     async fn response_filter(
@@ -161,7 +183,7 @@ impl ProxyHttp for Gateway {
         end: bool,
         ctx: &mut Ctx,
     ) -> Result<Option<Duration>> {
-        reply::count(body.as_ref(), ctx)?;
+        reply::count(&self.shared, body.as_ref(), ctx)?;
         if end {
             reply::end(session, ctx);
         }
@@ -175,7 +197,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Ctx,
         error: Box<Error>,
     ) -> Box<Error> {
-        retry::connect(ctx, error)
+        retry::connect(&self.shared, ctx, error)
     }
 
     fn error_while_proxy(
@@ -186,7 +208,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Ctx,
         _reused: bool,
     ) -> Box<Error> {
-        retry::replay(peer, session, ctx, error)
+        retry::replay(&self.shared, peer, session, ctx, error)
     }
 
     async fn fail_to_proxy(

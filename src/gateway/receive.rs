@@ -1,14 +1,14 @@
 //! The first step: who is the client, what exactly is asked for. Works on header types alone, so
 //! that it can run before a proxy session exists.
 
-use super::{forwarded, http2};
+use super::{forwarded, grpc, http2};
 use crate::exchange::Exchange;
 use crate::exchange::refusal::Refusal;
 use crate::observe::reason::Reason;
 use crate::observe::trace::{self, TraceContext};
 use crate::route::{host, path};
 use crate::snapshot::Snapshot;
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, Method, Version};
 use pingora::http::RequestHeader;
 
@@ -27,14 +27,16 @@ pub const WHOLE: &str = "*";
 /// Fills the exchange from the header and takes out of the header what no client may send.
 ///
 /// # Errors
-/// The target or the host can be read in more than one way, the request asks for what nobody does,
-/// or it has been here before.
+/// The target or the host can be read in more than one way, a gRPC call's deadline not at all, the
+/// request asks for what nobody does, or it has been here before.
 pub fn receive(
     header: &mut RequestHeader,
     exchange: &mut Exchange,
     snapshot: &Snapshot,
 ) -> Result<(), Refusal> {
     exchange.method = header.method.clone();
+    let (call, deadline) = grpc::call(header.version, &header.headers);
+    exchange.call = call;
     if exchange.conn.is_stream() {
         http2::judge(header, &exchange.conn)?;
     }
@@ -69,7 +71,7 @@ pub fn receive(
     }
     expectation(header)?;
     drop_reserved(header, snapshot);
-    Ok(())
+    deadline
 }
 
 /// The request id and the trace: the caller's if they are well-formed, else new ones.
@@ -138,8 +140,8 @@ fn host_of(header: &RequestHeader) -> Result<String, Refusal> {
     }
 }
 
-/// Names that no client may send: a proof that only TLS can give, and upgrades, which no route offers.
-const OURS: [HeaderName; 3] = [CLIENT_CERT, CLIENT_CERT_CHAIN, UPGRADE];
+/// Names that no client may send: a proof that only TLS can give.
+const OURS: [HeaderName; 2] = [CLIENT_CERT, CLIENT_CERT_CHAIN];
 
 /// Drops every name that is ours in any spelling.
 fn drop_reserved(header: &mut RequestHeader, snapshot: &Snapshot) {

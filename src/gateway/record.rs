@@ -83,6 +83,7 @@ pub fn tell(shared: &Shared, exchange: &Exchange, sent: &Sent) {
             upstream: upstream.map(|u| &*u.name),
             target: upstream.and_then(|u| u.target.as_deref()),
             status_code: status,
+            grpc_status: exchange.call.and_then(|c| c.status).map(|s| s.0),
             reason: reason.map(Reason::code),
             latency_us: took_ns / 1000,
             screen_us: us(times.screened_ns),

@@ -2,8 +2,9 @@
 
 use super::receive::REQUEST_ID;
 use super::send::{plain_length, written};
-use super::{Ctx, Shared, choose, fail};
+use super::{Ctx, Shared, choose, fail, grpc, tunnel};
 use crate::breaker::Permit;
+use crate::exchange::call::Call;
 use crate::exchange::refusal::Refusal;
 use crate::observe::reason::Reason;
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
     TRANSFER_ENCODING, UPGRADE, VIA,
 };
-use http::{HeaderName, HeaderValue, Method, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
@@ -38,10 +39,10 @@ const FAILURES: [u16; 4] = [500, 502, 503, 504];
 /// A switch of protocols that was not asked for, or a length that can be read in two ways.
 pub fn received(shared: &Shared, response: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
     let status = response.status.as_u16();
-    let now = shared.clock.now();
     if status == 101 {
-        return refuse(ctx, "101 without an upgrade");
+        return tunnel::switched(shared, response, ctx);
     }
+    let now = shared.clock.now();
     if let Err(why) = framing(response) {
         return refuse(ctx, why);
     }
@@ -55,22 +56,61 @@ pub fn received(shared: &Shared, response: &mut ResponseHeader, ctx: &mut Ctx) -
     flight.answered = true;
     if let Some(exchange) = &mut ctx.exchange {
         exchange.times.first_byte_ns = now.since_ns(exchange.started);
-    }
-    let failed = FAILURES.contains(&status);
-    // A probe is judged by the header, since a long answer must not keep its place; any other
-    // request at its end, so that one that breaks off later counts once, as a failure.
-    let judged = |permit: &Permit| failed || permit.is_probe();
-    if let Some(permit) = flight.permit.take_if(|permit| judged(permit)) {
-        let verdict = if failed {
-            permit.failure(now)
-        } else {
-            permit.success(now)
-        };
-        if let Some(transition) = verdict {
-            choose::tell(&flight.pool, transition);
+        if let (Some(pause_ms), None) = (flight.pause_ms, &flight.handshake) {
+            exchange.conn.bound_by_idle(pause_ms);
+            exchange.conn.moved(now);
         }
     }
+    let call = ctx.exchange.as_mut().and_then(|e| e.call.as_mut());
+    let said = call.map(|call| conclusion(call, &response.headers));
+    let failed = FAILURES.contains(&status) || said == Some(Conclusion::Failed);
+    // A probe is judged by the header, since a long answer must not keep its place, and so is what may
+    // last for hours; a gRPC call's header says nothing yet, unless both hold. Any other request is
+    // judged at its end, so that one that breaks off later counts once, as a failure.
+    let says_all = status != 200 || said != Some(Conclusion::None);
+    let long = flight.pause_ms.is_some();
+    let probe = flight.permit.as_ref().is_some_and(Permit::is_probe);
+    if failed || (says_all && (long || probe)) || (long && probe) {
+        choose::settle(flight, failed, now);
+    }
     Ok(())
+}
+
+/// What a gRPC status says of the service.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Conclusion {
+    /// Nothing: there is no status yet.
+    None,
+    /// It is well.
+    Well,
+    /// It is in trouble.
+    Failed,
+}
+
+/// Notes the status of a call, if these fields have it.
+fn conclusion(call: &mut Call, fields: &HeaderMap) -> Conclusion {
+    match grpc::told(fields) {
+        None => Conclusion::None,
+        Some(status) => {
+            call.status = Some(status);
+            if grpc::is_failure(call, status) {
+                Conclusion::Failed
+            } else {
+                Conclusion::Well
+            }
+        }
+    }
+}
+
+/// The hook: the trailers of an answer have come. Those of a gRPC call say whether the service is
+/// well; a success is told at the end, like any.
+pub fn concluded(shared: &Shared, trailers: &HeaderMap, ctx: &mut Ctx) {
+    let call = ctx.exchange.as_mut().and_then(|e| e.call.as_mut());
+    let failed = call.map(|call| conclusion(call, trailers)) == Some(Conclusion::Failed);
+    let Some(flight) = ctx.flight.as_mut().filter(|_| failed) else {
+        return;
+    };
+    choose::settle(flight, true, shared.clock.now());
 }
 
 /// Whether everybody reads the same length (RFC 9112 §6.3). What says both a length and a coding
@@ -128,12 +168,17 @@ pub fn prepare(session: &mut Session, response: &mut ResponseHeader, ctx: &mut C
     if response.version < Version::HTTP_11 {
         response.set_version(Version::HTTP_11);
     }
-    let interim = response.status.is_informational();
-    // An interim answer comes before the body is complete, and ends nothing.
-    session.set_close_on_response_before_downstream_finish(!interim);
-    if interim {
-        ctx.told_to_go_on |= response.status.as_u16() == 100;
-        return Ok(());
+    if response.status.as_u16() == 101 {
+        drop_hop_by_hop(response);
+        tunnel::complete(response)?;
+    } else {
+        let interim = response.status.is_informational();
+        // An interim answer comes before the body is complete, and ends nothing.
+        session.set_close_on_response_before_downstream_finish(!interim);
+        if interim {
+            ctx.told_to_go_on |= response.status.as_u16() == 100;
+            return Ok(());
+        }
     }
     if is_empty(session, response) {
         end(session, ctx);
@@ -141,7 +186,7 @@ pub fn prepare(session: &mut Session, response: &mut ResponseHeader, ctx: &mut C
     let Some(exchange) = &ctx.exchange else {
         return Ok(());
     };
-    if exchange.conn.is_last_request() {
+    if exchange.is_last() {
         session.set_keepalive(None);
     }
     for (name, value) in fail::limit_headers(exchange) {
@@ -194,12 +239,15 @@ fn drop_hop_by_hop(response: &mut ResponseHeader) {
 ///
 /// # Errors
 /// The request's time is over: where nothing else ends it, its next byte does.
-pub fn count(body: Option<&Bytes>, ctx: &mut Ctx) -> Result<()> {
+pub fn count(shared: &Shared, body: Option<&Bytes>, ctx: &mut Ctx) -> Result<()> {
     let Some(exchange) = &mut ctx.exchange else {
         return Ok(());
     };
     if exchange.conn.expired() {
         return Error::e_explain(ErrorType::ReadTimedout, "the request's time is over");
+    }
+    if exchange.conn.is_bound_by_idle() {
+        exchange.conn.moved(shared.clock.now());
     }
     exchange.bytes_out += body.map_or(0, |b| b.len() as u64);
     Ok(())

@@ -2,7 +2,7 @@
 //! that awaits a lookup, and only where the route's own policy asks for one.
 
 use super::choose::{self, Flight};
-use super::{Ctx, Shared, connection, fail, probe, receive};
+use super::{Ctx, Shared, connection, fail, probe, receive, tunnel};
 use crate::base::clock::Now;
 use crate::exchange::listener::Redirect;
 use crate::exchange::refusal::Refusal;
@@ -11,6 +11,7 @@ use crate::filter::{Lookup, Verdict};
 use crate::observe::reason::Reason;
 use crate::route::table::Found;
 use crate::snapshot::{Route, Snapshot};
+use crate::upstream::peer;
 use http::header::{AUTHORIZATION, LOCATION};
 use http::{HeaderMap, HeaderValue};
 use pingora::Result;
@@ -45,10 +46,7 @@ pub async fn enter(shared: &Shared, session: &mut Session, ctx: &mut Ctx) -> Res
     };
     let terms = &conn.listener.terms;
     session.set_read_timeout(Some(Duration::from_millis(terms.idle_ms)));
-    if conn.is_stream() {
-        session.set_write_timeout(Some(Duration::from_millis(terms.write_ms)));
-        conn.set_owing(!session.as_mut().is_body_done());
-    } else if receive::is_last(&session.req_header().headers) {
+    if !conn.is_stream() && receive::is_last(&session.req_header().headers) {
         session.set_keepalive(None);
     }
     let snapshot = shared.snapshot.load_full();
@@ -66,6 +64,11 @@ pub async fn enter(shared: &Shared, session: &mut Session, ctx: &mut Ctx) -> Res
     exchange.times.screened_ns = shared.clock.now().since_ns(now);
     let answered = match outcome {
         Ok(Outcome::Proxy(flight)) => {
+            // Where the route bounds the pauses, its bound holds, not the listener's.
+            if let Some(pause_ms) = flight.pause_ms {
+                let pause = peer::beyond(Duration::from_millis(pause_ms));
+                session.set_read_timeout(Some(pause));
+            }
             ctx.flight = Some(flight);
             ctx.exchange = Some(exchange);
             return Ok(false);
@@ -111,11 +114,13 @@ pub async fn judge(
         name: route.name.clone(),
         metrics: route.metrics.clone(),
     });
+    exchange.closes = tunnel::asked(header, route);
     pass(shared, route, &header.headers, exchange, now).await?;
     if let Some(answer) = probe::last_hop(header) {
         return Ok(Outcome::Answer(answer));
     }
-    choose::upstream(shared, route, &header.headers, exchange).map(Outcome::Proxy)
+    let handshake = tunnel::judge(header, exchange.closes)?;
+    choose::upstream(shared, route, &header.headers, exchange, handshake).map(Outcome::Proxy)
 }
 
 /// The https address of what was asked for: the same host, path and query.

@@ -1,22 +1,25 @@
 //! The fourth step: the header as the upstream gets it. What a client could erase by naming it in
 //! `Connection` is set here, after hop-by-hop fields are gone.
 
-use super::Ctx;
 use super::forwarded::{self, joined};
 use super::receive::{self, CLIENT_CERT, CLIENT_CERT_CHAIN, REQUEST_ID, TRACEPARENT};
+use super::{Ctx, Shared, grpc};
+use crate::base::clock::Clock;
 use crate::exchange::Exchange;
 use crate::exchange::refusal::Refusal;
 use crate::identity::principal::Principal;
 use crate::observe::reason::Reason;
 use crate::snapshot::{IdentityHeaders, ListForm, Route, Snapshot};
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT, InvalidHeaderValue, MAX_FORWARDS, VIA};
+use http::header::{
+    AUTHORIZATION, CONTENT_LENGTH, HOST, InvalidHeaderValue, MAX_FORWARDS, TE, VIA,
+};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
 use pingora::http::RequestHeader;
-use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 use std::fmt::Write as _;
+use std::time::Duration;
 
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
@@ -47,32 +50,10 @@ pub fn prepare(request: &mut RequestHeader, version: Version, ctx: &Ctx) -> Resu
     Ok(())
 }
 
-/// The hook's other half: interim answers of an HTTP/2 service cannot be read, so a client that
-/// awaits one is told to go on by us (RFC 9110 §10.1.1).
-///
-/// # Errors
-/// The client is gone.
-pub async fn go_on(
-    session: &mut Session,
-    request: &mut RequestHeader,
-    ctx: &mut Ctx,
-) -> Result<()> {
-    let to_h2 = request.version == Version::HTTP_2 && request.headers.contains_key(EXPECT);
-    if !to_h2 {
-        return Ok(());
-    }
-    request.remove_header(&EXPECT);
-    if session.req_header().version != Version::HTTP_11 {
-        return Ok(());
-    }
-    ctx.told_to_go_on = true;
-    let told = session.downstream_session.write_continue_response();
-    told.await.map_err(Error::into_down)
-}
-
 /// The path that was matched, and no other, without the route's prefix where it is cut off; the
 /// query byte for byte.
 fn retarget(request: &mut RequestHeader, exchange: &Exchange, route: &Route) -> Result<()> {
+    keep_host(request)?;
     let path = if route.strip {
         route.pattern.strip(&exchange.path)
     } else {
@@ -95,6 +76,15 @@ fn retarget(request: &mut RequestHeader, exchange: &Exchange, route: &Route) -> 
     })?;
     request.set_uri(Uri::from(target));
     Ok(())
+}
+
+/// A client of HTTP/2 names the host in `:authority` (RFC 9113 §8.3.1), which a new target would lose.
+fn keep_host(request: &mut RequestHeader) -> Result<()> {
+    let named = request.uri.authority().map(|a| a.as_str().to_owned());
+    match named.filter(|_| !request.headers.contains_key(HOST)) {
+        Some(host) => request.insert_header(HOST, value(host)?),
+        None => Ok(()),
+    }
 }
 
 /// One hop fewer for an `OPTIONS` that says how many are left (RFC 9110 §7.6.2).
@@ -257,29 +247,57 @@ pub fn written(value: std::result::Result<HeaderValue, InvalidHeaderValue>) -> R
     value.map_err(|e| Error::because(ErrorType::InternalError, "a header value", e))
 }
 
+/// What a gRPC call has besides: that trailers reach the client, and how long it still has, so that a
+/// service does not work on for nobody.
+///
+/// # Errors
+/// None that can happen: a duration fits a header.
+pub fn tell_call(shared: &Shared, request: &mut RequestHeader, ctx: &Ctx) -> Result<()> {
+    let (Some(exchange), Some(flight)) = (&ctx.exchange, &ctx.flight) else {
+        return Ok(());
+    };
+    if exchange.call.is_none() {
+        return Ok(());
+    }
+    request.insert_header(TE, HeaderValue::from_static("trailers"))?;
+    // Where pauses are bounded, the whole is not.
+    let whole = flight.pause_ms.is_none();
+    let total = whole.then(|| Duration::from_millis(flight.total_ms));
+    match grpc::timeout(exchange, shared.clock.now(), total) {
+        Some((name, text)) => request.insert_header(name, value(text)?),
+        None => Ok(()),
+    }
+}
+
 /// The hook: counts the body as it comes.
 ///
 /// # Errors
 /// The body is larger than the route takes.
-pub fn body(body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) -> Result<()> {
+pub fn body(clock: &Clock, body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) -> Result<()> {
     // An HTTP/2 body may end in an empty frame. Written to an HTTP/1 service it would be a last
     // chunk, and the end behind it a second one: a request that nobody sent.
     if end && body.as_ref().is_some_and(Bytes::is_empty) {
         *body = None;
     }
-    let exchange = ctx.exchange.as_mut();
-    if let Some(exchange) = exchange.filter(|e| e.conn.is_stream()) {
-        // Nobody sees the stream being read: what is not at its end is being waited for.
-        exchange.conn.set_owing(!end);
-        if exchange.conn.expired() {
-            let error = Error::explain(ErrorType::ReadTimedout, "the request's time is over");
-            return Err(error.into_down());
+    ctx.bytes_in += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
+    let (Some(exchange), Some(flight)) = (&mut ctx.exchange, &ctx.flight) else {
+        return Ok(());
+    };
+    let conn = &exchange.conn;
+    if conn.is_bound_by_idle() {
+        let now = clock.now();
+        if end && !flight.answered {
+            // The request is complete: from here on the service is waited for.
+            conn.bound_by_idle(0);
+            conn.limit(now, flight.total_ms);
+        } else {
+            conn.moved(now);
         }
     }
-    let Some(bytes) = body else { return Ok(()) };
-    ctx.bytes_in += bytes.len() as u64;
-    let exchange = ctx.exchange.as_mut();
-    let (Some(exchange), Some(snapshot)) = (exchange, &ctx.snapshot) else {
+    if let (true, Some(gate)) = (end, &flight.gate) {
+        gate.ending();
+    }
+    let Some(snapshot) = ctx.snapshot.as_ref().filter(|_| !conn.is_tunnel()) else {
         return Ok(());
     };
     let route = exchange.route.as_ref().map(|r| &snapshot.routes[r.index]);
@@ -301,7 +319,7 @@ mod tests {
     fn an_empty_last_piece_is_no_chunk() {
         let passed = |piece: Option<&'static str>, end: bool| {
             let (mut piece, mut ctx) = (piece.map(Bytes::from), Ctx::default());
-            body(&mut piece, end, &mut ctx).expect("no limit");
+            body(&Clock::system(), &mut piece, end, &mut ctx).expect("no limit");
             (piece, ctx.bytes_in)
         };
         assert_eq!(passed(Some(""), true), (None, 0));

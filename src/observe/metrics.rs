@@ -9,11 +9,13 @@ mod define;
 mod handles;
 mod process;
 mod route;
+mod tls;
 
 pub use handles::{
     Circuit, InFlight, IssuerMetrics, LimiterMetrics, ListenerMetrics, TurnedAway, UpstreamMetrics,
 };
 pub use route::RouteMetrics;
+pub use tls::{CertificateSeries, HandshakeFault, TlsMetrics};
 
 use crate::observe::access_log::AccessLog;
 use crate::observe::reason::Reason;
@@ -38,6 +40,7 @@ pub struct Metrics {
     routes: Handles<RouteMetrics>,
     upstreams: Handles<UpstreamMetrics>,
     listeners: Handles<ListenerMetrics>,
+    tls: Handles<TlsMetrics>,
     issuers: Handles<IssuerMetrics>,
     limiters: Handles<LimiterMetrics>,
     unrouted: Arc<RouteMetrics>,
@@ -87,6 +90,7 @@ impl Metrics {
             routes: Handles::default(),
             upstreams: Handles::default(),
             listeners: Handles::default(),
+            tls: Handles::default(),
             issuers: Handles::default(),
             limiters: Handles::default(),
             registry,
@@ -117,6 +121,12 @@ impl Metrics {
             .get(name, || ListenerMetrics::new(name, &self.families))
     }
 
+    /// The handle of a listener's TLS; the same for the same listener.
+    pub fn tls(&self, listener: &str) -> Arc<TlsMetrics> {
+        self.tls
+            .get(listener, || TlsMetrics::new(listener, &self.families))
+    }
+
     /// The handle of a token issuer, by its configured name; the same for the same name.
     pub fn issuer(&self, name: &str) -> Arc<IssuerMetrics> {
         self.issuers
@@ -140,8 +150,9 @@ impl Metrics {
         self.upstreams.retain(keep);
     }
 
-    /// As [`Metrics::retain_routes`].
+    /// As [`Metrics::retain_routes`]; their TLS goes with them.
     pub fn retain_listeners(&self, keep: impl Fn(&str) -> bool) {
+        self.tls.retain(&keep);
         self.listeners.retain(keep);
     }
 
@@ -351,6 +362,7 @@ mod tests {
         let upstream = metrics.upstream("u1");
         let first = upstream.attempt(false);
         upstream.connect_failed();
+        upstream.tls_failed();
         let second = upstream.attempt(true);
         assert_eq!(upstream.in_flight(), 2);
         drop(first);
@@ -363,6 +375,7 @@ mod tests {
                 "tollgate_upstream_attempts_total{upstream=\"u1\"} 2",
                 "tollgate_upstream_retries_total{upstream=\"u1\"} 1",
                 "tollgate_upstream_connect_failures_total{upstream=\"u1\"} 1",
+                "tollgate_upstream_tls_failures_total{upstream=\"u1\"} 1",
                 "tollgate_upstream_requests_in_flight{upstream=\"u1\"} 1",
                 "tollgate_breaker_state{upstream=\"u1\"} 2",
                 "tollgate_breaker_transitions_total{to=\"open\",upstream=\"u1\"} 1",

@@ -76,6 +76,8 @@ reasons! {
     RoleInsufficient = "role_insufficient",
     /// The issuer's keys could not be had, so the token could be neither trusted nor refused.
     KeysUnavailable = "keys_unavailable",
+    /// A WebSocket of a version that is not spoken here (RFC 6455 §4.4).
+    WebSocketVersion = "websocket_version_unsupported",
     /// A limit of the route is used up (RFC 6585 §4).
     RateLimited = "rate_limited",
     /// The pre-limit of the client's address is used up.
@@ -90,6 +92,9 @@ reasons! {
     NoHealthyTarget = "no_healthy_target",
     /// No connection to a target could be made.
     UpstreamConnectFailed = "upstream_connect_failed",
+    /// No TLS with a target: its certificate is not good for its name, it refused the handshake, or
+    /// nothing that may be spoken was agreed on.
+    UpstreamTlsFailed = "upstream_tls_failed",
     /// The target closed the connection before its answer was whole.
     UpstreamReset = "upstream_reset",
     /// The target's answer breaks HTTP's rules.
@@ -100,6 +105,10 @@ reasons! {
     ClientTooSlow = "client_too_slow",
     /// The host is not one that the connection's certificate is for (RFC 9110 §15.5.20).
     Misdirected = "misdirected",
+    /// Nothing moved through a tunnel for too long.
+    IdleTimeout = "idle_timeout",
+    /// The client's own deadline passed (gRPC's `grpc-timeout`).
+    DeadlineExceeded = "deadline_exceeded",
     /// The client left before its answer was whole.
     ClientClosed = "client_closed",
     /// The gateway is at a bound of its own.

@@ -219,7 +219,7 @@ fn parse_name(wildcard: bool, name: &str) -> Result<Box<str>, String> {
     }
     if name.contains('*') {
         return Err(
-            "\"*\" only as the whole first label (\"*.example.org\"); leave hosts out to match any"
+            "\"*\" only as the whole first label (\"*.example.org\"), or the whole list left out"
                 .to_owned(),
         );
     }

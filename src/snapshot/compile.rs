@@ -79,7 +79,8 @@ pub fn compile(conf: &FileConf, tools: &Tools<'_>) -> Result<Snapshot, Faults> {
         .and_then(|flood| findings.keep(flood_limit(flood)));
     let pools: Vec<_> = upstreams
         .iter()
-        .map(|u| Arc::new(upstreams::compile(&u.value, tools)))
+        .filter_map(|u| findings.keep(upstreams::compile(&u.value, tools)))
+        .map(Arc::new)
         .collect();
     let by_name: Pools = pools
         .iter()
@@ -91,16 +92,16 @@ pub fn compile(conf: &FileConf, tools: &Tools<'_>) -> Result<Snapshot, Faults> {
         pools: &by_name,
         metrics: tools.metrics,
     };
+    // Routes name upstreams; without one of those they would be said to name nothing.
+    let whole = pools.len() == upstreams.len();
+    let routes = if whole { routes.as_slice() } else { &[] };
     let compiled = routes::compile(routes, &parts, &mut findings);
     if !findings.0.is_empty() {
         return Err(Faults::sorted(findings.0));
     }
     let (table, routes) = compiled;
     Ok(Snapshot {
-        errors: match server.errors.value {
-            ErrorFormConf::Problem => ErrorShape::Problem,
-            ErrorFormConf::Plain => ErrorShape::Plain,
-        },
+        errors: shape(server.errors.value),
         trusted_proxies: Networks(trusted_proxies.iter().map(|n| n.value).collect()),
         forwarded: told(server.forwarded.value),
         via: server
@@ -115,6 +116,13 @@ pub fn compile(conf: &FileConf, tools: &Tools<'_>) -> Result<Snapshot, Faults> {
         providers: identities.providers,
         stores: limits.stores,
     })
+}
+
+fn shape(conf: ErrorFormConf) -> ErrorShape {
+    match conf {
+        ErrorFormConf::Problem => ErrorShape::Problem,
+        ErrorFormConf::Plain => ErrorShape::Plain,
+    }
 }
 
 fn told(conf: ForwardedConf) -> Forwarded {

@@ -144,6 +144,11 @@ pub struct Route {
     pub max_body: u64,
     /// Instead of the upstream's total, in milliseconds.
     pub timeout_ms: Option<u64>,
+    /// How long nothing may move in an exchange without a foreseeable end, in milliseconds; none: the
+    /// time of the whole is bounded.
+    pub streaming_ms: Option<u64>,
+    /// How long nothing may move through a WebSocket, in milliseconds; none: there are none here.
+    pub websocket_ms: Option<u64>,
     /// Where it goes.
     pub to: Destination,
 }

@@ -5,8 +5,8 @@ use super::identity::Identities;
 use super::limits::Limits;
 use super::{Choice, Destination, Route, TenantSource};
 use crate::config::route::{
-    AuthConf, HeaderChoiceConf, MatchConf, RequiredAuthConf, RouteConf, SplitConf,
-    TenantChoiceConf, TenantSource as TenantConf, ToConf, WeightsConf,
+    AuthConf, HeaderChoiceConf, MatchConf, RequiredAuthConf, RouteConf, SplitConf, StreamingConf,
+    TenantChoiceConf, TenantSource as TenantConf, ToConf, WebSocketConf, WeightsConf,
 };
 use crate::config::{Entries, Fault, Place, Spanned};
 use crate::exchange::refusal::Challenge;
@@ -91,8 +91,8 @@ fn one(
         limits,
         max_body,
         timeout,
-        streaming: _,
-        websocket: _,
+        streaming,
+        websocket,
         to,
     } = &conf.value;
     let (pattern, entry) = entry(index, matching)?;
@@ -115,6 +115,14 @@ fn one(
         chain: chain.into(),
         max_body: max_bytes,
         timeout_ms: timeout.as_ref().map(|t| t.value.as_ms()),
+        streaming_ms: streaming.as_ref().map(|s| {
+            let StreamingConf { idle_timeout } = &s.value;
+            idle_timeout.value.as_ms()
+        }),
+        websocket_ms: websocket.as_ref().map(|w| {
+            let WebSocketConf { idle_timeout } = &w.value;
+            idle_timeout.value.as_ms()
+        }),
         to: destination(to, parts)?,
     };
     Ok((route, entry))

@@ -1,22 +1,29 @@
 //! Compiles upstreams.
 
-use super::compile::Tools;
+use super::compile::{Tools, missed, unready};
 use crate::breaker::{Breaker, BreakerRule};
+use crate::config::material::PemFile;
+use crate::config::tls::{KeyPairConf, ServerName, UpstreamTlsConf};
 use crate::config::upstream::{
     BalanceConf, BreakerConf, CircuitBreakerConf, HealthCheckConf, TargetConf, TimeoutsConf,
-    UpstreamConf,
+    UpstreamConf, UpstreamProtocolConf,
 };
-use crate::upstream::health::{Ask, Probe};
-use crate::upstream::pool::{Balance, Pool, Spec, TargetSpec, Timeouts};
+use crate::config::{Fault, Place, Spanned};
+use crate::upstream::health::{self, Ask, Probe};
+use crate::upstream::pool::{Balance, Pool, Protocol, Spec, TargetSpec, Timeouts};
+use crate::upstream::tls::{self, Name, Pair, Secure, Tls};
 use std::sync::Arc;
 
 /// Compiles one; its names are resolved later, in the background.
-pub fn compile(conf: &UpstreamConf, tools: &Tools<'_>) -> Pool {
+///
+/// # Errors
+/// A file that its TLS needs cannot be used, or this machine has no authorities to verify with.
+pub fn compile(conf: &UpstreamConf, tools: &Tools<'_>) -> Result<Pool, Fault> {
     let UpstreamConf {
         name,
         targets,
-        protocol: _,
-        tls: _,
+        protocol,
+        tls,
         balance,
         timeouts,
         health_check,
@@ -24,9 +31,16 @@ pub fn compile(conf: &UpstreamConf, tools: &Tools<'_>) -> Pool {
         retries,
         dns_refresh,
     } = conf;
+    let security = tls.as_ref().map(security).transpose()?;
+    let targets = targets.iter().map(|t| target(t, security.as_ref()));
     let spec = Spec {
         name: Arc::from(&*name.value),
-        targets: targets.iter().map(|t| target(&t.value)).collect(),
+        targets: targets.collect::<Result<_, Fault>>()?,
+        protocol: match protocol.value {
+            UpstreamProtocolConf::Http1 => Protocol::Http1,
+            UpstreamProtocolConf::Http2 => Protocol::Http2,
+            UpstreamProtocolConf::Auto => Protocol::Auto,
+        },
         balance: match balance.value {
             BalanceConf::RoundRobin => Balance::RoundRobin,
             BalanceConf::LeastLoaded => Balance::LeastLoaded,
@@ -41,21 +55,76 @@ pub fn compile(conf: &UpstreamConf, tools: &Tools<'_>) -> Pool {
         CircuitBreakerConf::On(on) => Some(Arc::new(Breaker::new(rule(on)))),
     };
     let metrics = tools.metrics.upstream(&name.value);
-    Pool::new(spec, breaker, metrics)
+    Ok(Pool::new(spec, breaker, metrics))
 }
 
-fn target(conf: &TargetConf) -> TargetSpec {
-    let TargetConf { address, weight } = conf;
+/// What the targets have in common, and the name that is written for all of them.
+type Security = (Arc<Tls>, Option<Name>);
+
+fn security(conf: &Spanned<UpstreamTlsConf>) -> Result<Security, Fault> {
+    let UpstreamTlsConf {
+        server_name,
+        ca,
+        client_certificate,
+    } = &conf.value;
+    let authorities = ca.as_ref().map(read).transpose()?;
+    if authorities.is_none() {
+        system_authorities(&conf.place)?;
+    }
+    let mut pair = None;
+    if let Some(KeyPairConf { cert, key }) = client_certificate {
+        pair = Some((read(cert)?, read(key)?));
+    }
+    let client = pair.as_ref().map(|(chain, key)| Pair { chain, key });
+    let made = Tls::new(authorities.as_deref(), client);
+    let tls = made.map_err(|why| missed(&conf.place, why))?;
+    let written = |name: &Spanned<ServerName>| {
+        let made = Name::new(&name.value.0);
+        made.ok_or_else(|| missed(&name.place, "no name"))
+    };
+    let name = server_name.as_ref().map(written).transpose()?;
+    Ok((Arc::new(tls), name))
+}
+
+fn read(file: &Spanned<PemFile>) -> Result<Vec<u8>, Fault> {
+    let PemFile(path) = &file.value;
+    std::fs::read(path).map_err(|why| unready(&file.place, format!("{}: {why}", path.display())))
+}
+
+/// Without any, each handshake would fail, and none of them would say why.
+fn system_authorities(place: &Place) -> Result<(), Fault> {
+    health::look_for_authorities();
+    if tls::system_has_authorities() {
+        return Ok(());
+    }
+    let why = "it has no certificate authorities to verify with: install the package \
+               `ca-certificates`, or write `ca`";
+    Err(unready(place, why))
+}
+
+fn target(conf: &Spanned<TargetConf>, security: Option<&Security>) -> Result<TargetSpec, Fault> {
+    let TargetConf { address, weight } = &conf.value;
+    let secure = security.map(|(tls, name)| {
+        let own = || Name::new(&address.value.host);
+        let name = name.clone().or_else(own);
+        let missing = || missed(&conf.place, "an address has no name to verify");
+        let tls = tls.clone();
+        Ok(Secure {
+            name: name.ok_or_else(missing)?,
+            tls,
+        })
+    });
     let (host, port) = (&address.value.host, address.value.port);
     let address = if host.contains(':') {
         format!("[{host}]:{port}")
     } else {
         format!("{host}:{port}")
     };
-    TargetSpec {
+    Ok(TargetSpec {
         address: address.into(),
         weight: weight.value,
-    }
+        secure: secure.transpose()?,
+    })
 }
 
 fn times(conf: &TimeoutsConf) -> Timeouts {

@@ -1,19 +1,25 @@
-//! Active health checks: asks every endpoint of a pool in turn whether it is well.
+//! Active health checks: asks every endpoint of a pool in turn whether it is well, in the way that
+//! requests reach it.
 
 use super::pool::{Endpoint, Pool};
-use pingora_load_balancing::Backend;
-use pingora_load_balancing::health_check::{HealthCheck, HttpHealthCheck, TcpHealthCheck};
-use std::collections::HashMap;
+use super::{peer, trouble};
+use http::Uri;
+use http::header::{HOST, USER_AGENT};
+use pingora::connectors::http::Connector;
+use pingora::http::RequestHeader;
+use pingora::upstreams::peer::{HttpPeer, Peer as _};
+use pingora::{Error, ErrorType, OrErr as _, Result};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, LazyLock, Weak};
 use std::time::Duration;
+use tokio::net::TcpStream;
 
 /// How an endpoint is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ask {
-    /// A TCP connection must be made.
+    /// A TCP connection must be made; whatever is spoken on it is not tried.
     Tcp,
-    /// A GET of `path` must be answered with `status`.
+    /// A GET of `path` must be answered with `status`, over TLS and HTTP/2 where requests are.
     Http {
         /// The path, query included.
         path: String,
@@ -86,10 +92,9 @@ pub async fn run(pool: Weak<Pool>) {
     let Some(probe) = pool.upgrade().and_then(|p| p.spec.probe.clone()) else {
         return;
     };
-    let mut checkers = Checkers::new();
     loop {
         match pool.upgrade() {
-            Some(pool) => round(&pool, &probe, &mut checkers).await,
+            Some(pool) => round(&pool, &probe).await,
             None => return,
         }
         tokio::time::sleep(probe.interval).await;
@@ -104,29 +109,21 @@ pub async fn first_round(pool: &Arc<Pool>) {
             unhealthy: 1,
             ..probe.clone()
         };
-        round(pool, &hasty, &mut Checkers::new()).await;
+        round(pool, &hasty).await;
     }
 }
 
-type Checker = Arc<dyn HealthCheck + Send + Sync>;
-/// One a target, since each names its target in `Host`.
-type Checkers = HashMap<Arc<str>, Checker>;
-
-async fn round(pool: &Arc<Pool>, probe: &Probe, checkers: &mut Checkers) {
+async fn round(pool: &Arc<Pool>, probe: &Probe) {
     let mut asked = tokio::task::JoinSet::new();
     for endpoint in &pool.endpoints().list {
-        let target = &endpoint.target;
-        let check = checkers
-            .entry(target.clone())
-            .or_insert_with(|| checker(probe, target));
-        let (endpoint, check, limit) = (endpoint.clone(), check.clone(), probe.timeout);
-        asked.spawn(async move { (ask(&endpoint, &check, limit).await, endpoint) });
+        let (endpoint, probe) = (endpoint.clone(), probe.clone());
+        asked.spawn(async move { (ask(&endpoint, &probe).await, endpoint) });
     }
     let mut changed = false;
     while let Some(Ok((answer, endpoint))) = asked.join_next().await {
         if endpoint.health.heard(answer.is_ok(), probe) {
             changed = true;
-            report(pool, &endpoint, &answer);
+            report(pool, &endpoint, answer).await;
         }
     }
     if changed {
@@ -134,53 +131,79 @@ async fn round(pool: &Arc<Pool>, probe: &Probe, checkers: &mut Checkers) {
     }
 }
 
-async fn ask(endpoint: &Endpoint, check: &Checker, limit: Duration) -> Result<(), String> {
-    let backend = Backend::new(&endpoint.address.to_string()).map_err(|e| e.to_string())?;
-    match tokio::time::timeout(limit, check.check(&backend)).await {
-        Ok(answer) => answer.map_err(|e| e.to_string()),
-        Err(_) => Err(format!("no answer within {limit:?}")),
-    }
+async fn ask(endpoint: &Endpoint, probe: &Probe) -> Result<()> {
+    let answer = async {
+        match &probe.ask {
+            Ask::Tcp => connect(endpoint).await,
+            Ask::Http { path, status } => get(endpoint, path, *status, probe.timeout).await,
+        }
+    };
+    let limit = probe.timeout;
+    let late = |_| Error::explain(ErrorType::ReadTimedout, format!("no answer in {limit:?}"));
+    let answer = tokio::time::timeout(limit, answer).await;
+    answer.map_err(late)?
 }
 
-fn report(pool: &Pool, endpoint: &Endpoint, answer: &Result<(), String>) {
+async fn connect(endpoint: &Endpoint) -> Result<()> {
+    let made = TcpStream::connect(endpoint.address).await;
+    made.or_err(ErrorType::ConnectError, "no connection")?;
+    Ok(())
+}
+
+/// Makes the connections of all checks. One for all, since each reads the system's authorities.
+static CONNECTOR: LazyLock<Connector> = LazyLock::new(|| Connector::new(None));
+
+/// Has Pingora look for the system's authorities, as its first connector does.
+pub fn look_for_authorities() {
+    LazyLock::force(&CONNECTOR);
+}
+
+async fn get(endpoint: &Endpoint, path: &str, status: u16, limit: Duration) -> Result<()> {
+    let peer = peer::once(endpoint.peer(), limit);
+    let (mut session, _) = CONNECTOR.get_http_session(&peer).await?;
+    peer::judge(&peer, session.digest())?;
+    session.set_read_timeout(peer.options.read_timeout);
+    session.set_write_timeout(peer.options.write_timeout);
+    let http2 = session.as_http2().is_some();
+    let question = question(&peer, &endpoint.target, path, http2)?;
+    session.write_request_header(Box::new(question)).await?;
+    session.finish_request_body().await?;
+    session.read_response_header().await?;
+    let found = session.response_header().map(|r| r.status.as_u16());
+    if found != Some(status) {
+        let found = found.unwrap_or_default();
+        let unexpected = ErrorType::CustomCode("unexpected status", found);
+        return Error::e_explain(unexpected, "in a health check");
+    }
+    while session.read_response_body().await?.is_some() {}
+    Ok(())
+}
+
+/// The request of a check. In HTTP/2 the target's name is part of the URI, `:authority`.
+fn question(peer: &HttpPeer, target: &str, path: &str, http2: bool) -> Result<RequestHeader> {
+    let invalid = ErrorType::InvalidHTTPHeader;
+    let mut question = RequestHeader::build("GET", path.as_bytes(), Some(2))?;
+    if http2 {
+        let uri = Uri::builder().authority(target).path_and_query(path);
+        let uri = uri.scheme(if peer.tls() { "https" } else { "http" });
+        question.set_uri(uri.build().or_err(invalid, "a health check's address")?);
+    } else {
+        question.insert_header(HOST, target)?;
+    }
+    question.insert_header(USER_AGENT, "tollgate-health-check")?;
+    Ok(question)
+}
+
+async fn report(pool: &Pool, endpoint: &Arc<Endpoint>, answer: Result<()>) {
     let (name, target, address) = (&pool.spec.name, &endpoint.target, endpoint.address);
     match answer {
         Ok(()) => log::info!("upstream {name}: target {target} ({address}) is healthy again"),
-        Err(why) => log::warn!("upstream {name}: target {target} ({address}) is unhealthy: {why}"),
-    }
-}
-
-fn checker(probe: &Probe, target: &str) -> Checker {
-    match &probe.ask {
-        Ask::Tcp => {
-            let mut tcp = TcpHealthCheck::new();
-            tcp.peer_template.options.connection_timeout = Some(probe.timeout);
-            Arc::from(tcp as Box<dyn HealthCheck + Send + Sync>)
+        Err(error) => {
+            let refused = trouble::is_refusal(&error);
+            let why = trouble::explain(endpoint, error.to_string(), refused).await;
+            log::warn!("upstream {name}: target {target} ({address}) is unhealthy: {why}");
         }
-        Ask::Http { path, status } => Arc::new(http(target, path, *status, probe.timeout)),
     }
-}
-
-fn http(target: &str, path: &str, status: u16, timeout: Duration) -> HttpHealthCheck {
-    let mut check = HttpHealthCheck::new(target, false);
-    check.peer_template.options.connection_timeout = Some(timeout);
-    check.peer_template.options.read_timeout = Some(timeout);
-    // Both were checked with the config.
-    let _ = check.req.set_raw_path(path.as_bytes());
-    let _ = check
-        .req
-        .insert_header("User-Agent", "tollgate-health-check");
-    check.validator = Some(Box::new(move |answer| {
-        let code = answer.status.as_u16();
-        if code == status {
-            return Ok(());
-        }
-        pingora::Error::e_explain(
-            pingora::ErrorType::CustomCode("unexpected status", code),
-            "in a health check",
-        )
-    }));
-    check
 }
 
 #[cfg(test)]

@@ -3,6 +3,9 @@
 use super::balance::{self, Schedule, Tried};
 use super::health::{Health, Probe};
 use super::peer;
+use super::tls::Secure;
+use super::trouble::Told;
+use super::turn::{Turn, Turns};
 use crate::breaker::Breaker;
 use crate::observe::metrics::UpstreamMetrics;
 use arc_swap::ArcSwap;
@@ -21,6 +24,18 @@ pub enum Balance {
     LeastLoaded,
 }
 
+/// What the targets of an upstream speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 and nothing else: agreed on over TLS (ALPN), without TLS by prior knowledge
+    /// (RFC 9113 §3.2, §3.3).
+    Http2,
+    /// HTTP/2 where a target offers it over TLS, else HTTP/1.1.
+    Auto,
+}
+
 /// The time limits of an upstream; none is ever absent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
@@ -35,12 +50,14 @@ pub struct Timeouts {
 }
 
 /// A target as the config has it: an address or a name with a port, and a weight.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct TargetSpec {
     /// `192.0.2.1:80`, `[2001:db8::1]:80` or `users.internal:80`.
     pub address: Arc<str>,
     /// Its share in the pool, 1..=1000.
     pub weight: u32,
+    /// How it is spoken to over TLS; `None` for without. Each of its addresses has this name.
+    pub secure: Option<Secure>,
 }
 
 /// What a pool is made from.
@@ -50,6 +67,8 @@ pub struct Spec {
     pub name: Arc<str>,
     /// Its targets.
     pub targets: Vec<TargetSpec>,
+    /// What they speak.
+    pub protocol: Protocol,
     /// How one is chosen.
     pub balance: Balance,
     /// Its time limits.
@@ -71,8 +90,14 @@ pub struct Endpoint {
     pub target: Arc<str>,
     /// Its share in the pool.
     pub weight: u32,
+    /// How it is spoken to over TLS, if it is.
+    pub secure: Option<Secure>,
     /// What the health checks say.
     pub health: Health,
+    /// When its trouble with TLS was told.
+    pub(super) told: Told,
+    /// Whose turn it is to make a connection that others will share.
+    turns: Option<Turns>,
     in_flight: AtomicU32,
     peer: HttpPeer,
 }
@@ -81,6 +106,11 @@ impl Endpoint {
     /// Requests it is serving now.
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Relaxed)
+    }
+
+    /// How to reach it.
+    pub(super) fn peer(&self) -> &HttpPeer {
+        &self.peer
     }
 }
 
@@ -132,6 +162,7 @@ pub struct Chosen {
     pub endpoint: Arc<Endpoint>,
     /// Its place in the list, for [`Tried`].
     pub index: usize,
+    turn: Option<Turn>,
 }
 
 impl Chosen {
@@ -140,12 +171,34 @@ impl Chosen {
         Self {
             endpoint: endpoint.clone(),
             index,
+            turn: None,
         }
     }
 
-    /// How to reach it, with what is left of the request's time.
-    pub fn peer(&self, timeouts: &Timeouts, left: Duration) -> Box<HttpPeer> {
-        Box::new(peer::within(&self.endpoint.peer, timeouts, left))
+    /// Waits while somebody else makes a connection that this request may share.
+    pub async fn wait(&mut self) {
+        if let Some(turns) = &self.endpoint.turns {
+            self.turn = Some(turns.wait().await);
+        }
+    }
+
+    /// Lets the next one go on, once there is a connection or none to be had.
+    pub fn connected(&mut self, well: bool) {
+        if let Some(turns) = &self.endpoint.turns {
+            turns.connected(well);
+            self.turn = None;
+        }
+    }
+
+    /// How to reach it, with what is left of the request's time; `pause`: how long nothing may move,
+    /// where that is what bounds it.
+    pub fn peer(
+        &self,
+        timeouts: &Timeouts,
+        left: Duration,
+        pause: Option<Duration>,
+    ) -> Box<HttpPeer> {
+        Box::new(peer::within(&self.endpoint.peer, timeouts, left, pause))
     }
 }
 
@@ -191,9 +244,12 @@ impl Pool {
                     address: *address,
                     target: target.address.clone(),
                     weight: target.weight,
+                    secure: target.secure.clone(),
                     health: Health::new(),
+                    told: Told::default(),
+                    turns: (self.spec.protocol != Protocol::Http1).then(Turns::new),
                     in_flight: AtomicU32::new(0),
-                    peer: peer::template(*address, &self.spec),
+                    peer: peer::template(*address, &self.spec, target),
                 })
             })
         });
@@ -244,11 +300,13 @@ pub(super) fn pool_for_tests(targets: &[&str]) -> Arc<Pool> {
     let target = |address: &&str| TargetSpec {
         address: Arc::from(*address),
         weight: 1,
+        secure: None,
     };
     let second = Duration::from_secs(1);
     let spec = Spec {
         name: Arc::from("up"),
         targets: targets.iter().map(target).collect(),
+        protocol: Protocol::Http1,
         balance: Balance::RoundRobin,
         timeouts: Timeouts {
             connect: second,

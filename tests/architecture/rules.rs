@@ -24,6 +24,9 @@ pub const PLACES: &[Place] = &[
             "src/upstream/peer.rs",
             "src/upstream/pool.rs",
             "src/upstream/health.rs",
+            "src/upstream/tls.rs",
+            "src/upstream/trouble.rs",
+            "src/upstream/hold.rs",
             "src/limit/estimate.rs",
         ],
         why: "only the shells know Pingora",
@@ -104,11 +107,11 @@ pub const PLACES: &[Place] = &[
         only: &[
             "src/gateway/fail.rs",
             "src/gateway/front.rs",
-            "src/edge/accept.rs",
+            "src/edge/open.rs",
             "src/admin",
             "src/cli/demo/",
         ],
-        why: "only gateway/fail decides a status (the front writes it, accept needs a header that \
+        why: "only gateway/fail decides a status (the front writes it, open needs a header that \
               nobody is sent, admin and the demo's services have ports of their own)",
     },
     Place {
@@ -207,7 +210,12 @@ pub fn exceptions(files: &[File]) -> Vec<String> {
 /// `…Conf { a, b, .. }` where configs are compiled: a key that nobody wires must not build.
 pub fn rest_patterns(files: &[File]) -> Vec<String> {
     let mut faults = Vec::new();
-    for file in files.iter().filter(|f| f.path.starts_with("src/snapshot/")) {
+    let compiles = |f: &&File| {
+        ["src/snapshot/", "src/edge/"]
+            .iter()
+            .any(|p| f.path.starts_with(p))
+    };
+    for file in files.iter().filter(compiles) {
         for (at, open) in confs(&file.product) {
             let inside = &file.product[open + 1..closing(&file.product, open)];
             if has_rest(inside) {
@@ -252,7 +260,13 @@ fn has_rest(inside: &str) -> bool {
 
 /// Structs of the config that nobody takes apart.
 pub fn unwired(files: &[File]) -> Vec<String> {
-    let above = ["src/snapshot/", "src/server", "src/admin", "src/config/"];
+    let above = [
+        "src/snapshot/",
+        "src/edge/",
+        "src/server",
+        "src/admin",
+        "src/config/",
+    ];
     let readers = files
         .iter()
         .filter(|f| above.iter().any(|a| f.path.starts_with(a)));

@@ -71,7 +71,7 @@ fn names_that_have_one_place_or_none() {
         "let s = pingora::proxy::http_proxy_service(&conf, app);",
     ] {
         found(&of("src/server.rs", theirs), 1);
-        found(&of("src/edge/accept.rs", theirs), 1);
+        found(&of("src/edge/open.rs", theirs), 1);
     }
     let conf = "use pingora::server::configuration::ServerConf;";
     found(&of("src/server.rs", conf), 0);

@@ -4,15 +4,27 @@
     clippy::unwrap_used,
     clippy::format_push_string,
     clippy::needless_pass_by_value,
+    clippy::match_bool,
+    clippy::needless_for_each,
+    clippy::cast_possible_wrap,
+    clippy::naive_bytecount,
+    clippy::large_stack_arrays,
+    clippy::doc_markdown,
+    clippy::semicolon_if_nothing_returned,
+    clippy::trivially_copy_pass_by_ref,
     reason = "a test may fail where it stands, and reads better for being brief"
 )]
 
 mod answers;
 mod blame;
 mod breaker;
+mod doors;
 mod drain;
 mod edge;
 mod exposure;
+mod grpc;
+mod grpc_deadline;
+mod h2;
 mod http1;
 mod identity;
 mod keys;
@@ -23,9 +35,19 @@ mod retry;
 mod route;
 mod security;
 mod smuggling;
+mod streaming;
 mod support;
 mod telling;
 mod tenant;
+mod tls;
+mod tls_accept;
+mod tls_clients;
+mod tls_reload;
 mod tokens;
+mod tunnel;
 mod upload;
 mod upstream;
+mod upstream_h2;
+mod upstream_h2_bodies;
+mod upstream_tls;
+mod websocket;

@@ -10,4 +10,5 @@ mod balance;
 mod breaker;
 mod identity;
 mod limit;
+mod proxy_protocol;
 mod route;

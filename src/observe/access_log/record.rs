@@ -35,6 +35,8 @@ pub struct Record<'a> {
     pub target: Option<&'a str>,
     /// The status sent to the client; 0 if none was.
     pub status_code: u16,
+    /// The status of a gRPC call, whoever gave it.
+    pub grpc_status: Option<u16>,
     /// Why the gateway answered itself, or gave up.
     pub reason: Option<&'a str>,
     /// From the request's first byte to the last of its answer.
@@ -74,6 +76,9 @@ impl Record<'_> {
         optional(out, b"\",\"reason\":\"", self.reason);
         // From here on there are numbers only, so this closes the last of the strings.
         number(out, b"\",\"status_code\":", u64::from(self.status_code));
+        if let Some(status) = self.grpc_status {
+            number(out, b",\"grpc_status\":", u64::from(status));
+        }
         self.spent(out);
         out.extend_from_slice(b"}\n");
     }
@@ -331,6 +336,7 @@ mod tests {
         upstream: None,
         target: None,
         status_code: 404,
+        grpc_status: None,
         reason: None,
         latency_us: 1_234_567,
         screen_us: None,
@@ -374,6 +380,7 @@ mod tests {
             route: Some("users"),
             upstream: Some("users-v1"),
             target: Some("10.0.1.22:3001"),
+            grpc_status: Some(4),
             reason: Some("upstream_timeout"),
             screen_us: Some(45),
             connect_us: Some(0),
@@ -389,7 +396,8 @@ mod tests {
             "client_id": "app", "user_id": "u-7", "tier": "gold", "listener": "public",
             "protocol": "HTTP/1.1", "method": "GET", "host": "api.example.com",
             "path": "/users/42", "route": "users", "upstream": "users-v1",
-            "target": "10.0.1.22:3001", "status_code": 404, "reason": "upstream_timeout",
+            "target": "10.0.1.22:3001", "status_code": 404, "grpc_status": 4,
+            "reason": "upstream_timeout",
             "latency_ms": 1234.567, "screen_ms": 0.045, "connect_ms": 0.0, "ttfb_ms": 1.009,
             "upstream_ms": 60000.0, "attempts": 0, "bytes_in": 0, "bytes_out": u64::MAX,
         });

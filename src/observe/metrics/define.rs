@@ -27,6 +27,7 @@ pub(super) struct Families {
     pub(super) attempts: IntCounterVec,
     pub(super) retries: IntCounterVec,
     pub(super) connect_failures: IntCounterVec,
+    pub(super) upstream_tls_failures: IntCounterVec,
     pub(super) in_flight: IntGaugeVec,
     pub(super) breaker_state: IntGaugeVec,
     pub(super) breaker_transitions: IntCounterVec,
@@ -44,6 +45,10 @@ pub(super) struct Families {
     pub(super) limiter_keys: IntGaugeVec,
     pub(super) limiter_evictions: IntCounterVec,
     pub(super) reloads: IntCounterVec,
+    pub(super) tls_handshakes: IntCounterVec,
+    pub(super) tls_failures: IntCounterVec,
+    pub(super) certificate_ends: IntGaugeVec,
+    pub(super) certificate_reloads: IntCounterVec,
 }
 
 impl Families {
@@ -61,6 +66,7 @@ impl Families {
             attempts: counters("tollgate_upstream_attempts_total", "Attempts to send a request to a target.", &["upstream"]),
             retries: counters("tollgate_upstream_retries_total", "Attempts after the first of a request.", &["upstream"]),
             connect_failures: counters("tollgate_upstream_connect_failures_total", "Attempts that got no connection.", &["upstream"]),
+            upstream_tls_failures: counters("tollgate_upstream_tls_failures_total", "Attempts that got no TLS with a target.", &["upstream"]),
             in_flight: gauges("tollgate_upstream_requests_in_flight", "Attempts under way.", &["upstream"]),
             breaker_state: gauges("tollgate_breaker_state", "Circuit breaker: 0 closed, 1 half-open, 2 open.", &["upstream"]),
             breaker_transitions: counters("tollgate_breaker_transitions_total", "Changes of the circuit breaker, by new state.", &["upstream", "to"]),
@@ -78,6 +84,10 @@ impl Families {
             limiter_keys: gauges("tollgate_limiter_keys", "Keys a limit holds.", &["limit"]),
             limiter_evictions: counters("tollgate_limiter_evictions_total", "Keys a limit gave up for lack of room.", &["limit"]),
             reloads: counters("tollgate_config_loads_total", "Loads of the configuration, by result.", &["result"]),
+            tls_handshakes: counters("tollgate_tls_handshakes_total", "TLS handshakes completed.", &["listener", "version", "resumed"]),
+            tls_failures: counters("tollgate_tls_handshake_failures_total", "TLS handshakes that failed, by cause.", &["listener", "cause"]),
+            certificate_ends: gauges("tollgate_certificate_not_after_seconds", "When a certificate ends, seconds since the Unix epoch.", &["listener", "certificate", "kind"]),
+            certificate_reloads: counters("tollgate_certificate_reloads_total", "Changed certificates taken up, or not, by result.", &["listener", "result"]),
         }
     }
 }

@@ -34,6 +34,7 @@ pub struct UpstreamMetrics {
     attempts: IntCounter,
     retries: IntCounter,
     connect_failures: IntCounter,
+    tls_failures: IntCounter,
     in_flight: IntGauge,
     breaker_state: IntGauge,
     breaker_transitions: [IntCounter; 3],
@@ -53,6 +54,7 @@ impl UpstreamMetrics {
             attempts: families.attempts.with_label_values(&labels),
             retries: families.retries.with_label_values(&labels),
             connect_failures: families.connect_failures.with_label_values(&labels),
+            tls_failures: families.upstream_tls_failures.with_label_values(&labels),
             in_flight: families.in_flight.with_label_values(&labels),
             breaker_state: families.breaker_state.with_label_values(&labels),
             breaker_transitions: Circuit::ALL.map(to),
@@ -74,6 +76,11 @@ impl UpstreamMetrics {
     /// Counts an attempt that got no connection.
     pub fn connect_failed(&self) {
         self.connect_failures.inc();
+    }
+
+    /// Counts an attempt that got no TLS with its target, on top of whatever else is counted of it.
+    pub fn tls_failed(&self) {
+        self.tls_failures.inc();
     }
 
     /// Counts an answer: the time from choosing a target to its last byte.
@@ -108,6 +115,7 @@ impl Series for UpstreamMetrics {
             &families.attempts,
             &families.retries,
             &families.connect_failures,
+            &families.upstream_tls_failures,
         ] {
             let _ = counters.remove_label_values(&labels);
         }

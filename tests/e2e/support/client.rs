@@ -1,9 +1,11 @@
 //! A client that sends exact bytes and reads whole answers.
 
 use super::patience;
+use rustls::{ClientConfig, ClientConnection, pki_types::ServerName};
 use serde_json::Value;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
 
 /// A request as text.
 #[derive(Clone, Debug)]
@@ -158,6 +160,7 @@ pub enum Broken {
 /// One connection.
 pub struct Client {
     stream: TcpStream,
+    tls: Option<Box<ClientConnection>>,
     rest: Vec<u8>,
 }
 
@@ -170,20 +173,57 @@ impl Client {
         stream.set_nodelay(true).unwrap();
         Self {
             stream,
+            tls: None,
             rest: Vec::new(),
+        }
+    }
+
+    /// Opens a connection and agrees on TLS, or says why not.
+    pub fn secure(address: SocketAddr, config: &Arc<ClientConfig>, name: &str) -> io::Result<Self> {
+        let mut client = Self::open(address);
+        let name = ServerName::try_from(name.to_owned()).expect("a name");
+        let mut tls = ClientConnection::new(config.clone(), name).expect("a client");
+        while tls.is_handshaking() {
+            tls.complete_io(&mut client.stream)?;
+        }
+        client.tls = Some(Box::new(tls));
+        Ok(client)
+    }
+
+    /// What its TLS came to.
+    #[track_caller]
+    pub fn tls(&self) -> &ClientConnection {
+        self.tls.as_ref().expect("TLS")
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match &mut self.tls {
+            Some(tls) => {
+                let mut stream = rustls::Stream::new(&mut **tls, &mut self.stream);
+                stream.write_all(bytes)?;
+                stream.flush()
+            }
+            None => self.stream.write_all(bytes),
+        }
+    }
+
+    fn read_some(&mut self, part: &mut [u8]) -> io::Result<usize> {
+        match &mut self.tls {
+            Some(tls) => rustls::Stream::new(&mut **tls, &mut self.stream).read(part),
+            None => self.stream.read(part),
         }
     }
 
     /// Sends exactly these bytes.
     #[track_caller]
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
-        self.stream.write_all(bytes.as_ref()).expect("sends");
+        self.write(bytes.as_ref()).expect("sends");
         self
     }
 
     /// Sends as long as somebody listens.
     pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
-        self.stream.write_all(bytes.as_ref()).is_ok()
+        self.write(bytes.as_ref()).is_ok()
     }
 
     /// Sends a request and reads its answer.
@@ -311,12 +351,14 @@ impl Client {
 
     fn fill(&mut self) -> Result<usize, Broken> {
         let mut part = [0; 16 * 1024];
-        match self.stream.read(&mut part) {
+        match self.read_some(&mut part) {
             Ok(n) => {
                 self.rest.extend_from_slice(&part[..n]);
                 Ok(n)
             }
             Err(e) if e.kind() == ErrorKind::ConnectionReset => Err(Broken::Reset),
+            // TLS that ends without saying so: somebody else may have cut it.
+            Err(e) if e.kind() == ErrorKind::UnexpectedEof => Err(Broken::Reset),
             Err(_) => Err(Broken::Silent),
         }
     }
@@ -330,6 +372,39 @@ impl Client {
         }
     }
 
+    /// Waits for the other side to end the connection, by a reset or in good order, without a word.
+    #[track_caller]
+    pub fn is_closed(&mut self) {
+        match self.try_read() {
+            Err(Broken::Closed | Broken::Reset) => (),
+            other => panic!("want a closed connection, got {other:?}"),
+        }
+    }
+
+    /// Whether something has come that was not read yet.
+    pub fn has_answer(&self) -> bool {
+        self.stream.set_nonblocking(true).unwrap();
+        let came = self.stream.peek(&mut [0]).is_ok_and(|n| n > 0);
+        self.stream.set_nonblocking(false).unwrap();
+        came
+    }
+
+    /// Reads an answer by so many bytes at a time, with a pause before each.
+    #[track_caller]
+    pub fn read_slowly(&mut self, bytes: usize, pause: std::time::Duration) -> Answer {
+        let mut part = vec![0; bytes];
+        let mut answer = self.read_head().expect("a header");
+        let length: usize = answer.header("content-length").unwrap().parse().unwrap();
+        answer.body.append(&mut self.rest);
+        while answer.body.len() < length {
+            std::thread::sleep(pause);
+            let n = self.read_some(&mut part).expect("more of the body");
+            assert!(n > 0, "cut after {} of {length} bytes", answer.body.len());
+            answer.body.extend_from_slice(&part[..n]);
+        }
+        answer
+    }
+
     /// Says that nothing more will be sent.
     pub fn finish(&mut self) {
         let _ = self.stream.shutdown(Shutdown::Write);
@@ -339,6 +414,29 @@ impl Client {
     pub fn reset(self) {
         let socket = socket2::SockRef::from(&self.stream);
         let _ = socket.set_linger(Some(std::time::Duration::ZERO));
+    }
+}
+
+/// What comes behind an answer.
+impl Read for Client {
+    fn read(&mut self, part: &mut [u8]) -> io::Result<usize> {
+        if self.rest.is_empty() {
+            return self.read_some(part);
+        }
+        let n = part.len().min(self.rest.len());
+        part[..n].copy_from_slice(&self.rest[..n]);
+        self.rest.drain(..n);
+        Ok(n)
+    }
+}
+
+impl Write for Client {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Client::write(self, bytes).map(|()| bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -78,6 +78,17 @@ impl Gateway {
         self.listeners[name]
     }
 
+    /// Has it read its certificates anew; what came of it, in words.
+    pub fn reload_certificates(&self) -> Vec<String> {
+        let reloaded = self.server.lock().unwrap().reload_certificates();
+        reloaded.iter().map(ToString::to_string).collect()
+    }
+
+    /// The folder of its files.
+    pub fn dir(&self) -> &std::path::Path {
+        self.dir.path()
+    }
+
     /// Drains it; true if everything in flight finished.
     pub fn drain(&self) -> bool {
         self.server.lock().unwrap().drain()

@@ -2,12 +2,18 @@
 //! tokens. Everything listens on port 0; nothing sleeps for a fixed time where it can wait for what
 //! it wants.
 
+pub mod backend;
 pub mod client;
 pub mod gateway;
 pub mod mint;
 pub mod origin;
+pub mod pki;
 pub mod recorder;
+pub mod rpc;
 pub mod stderr;
+pub mod tls;
+pub mod websocket;
+pub mod wire;
 
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;

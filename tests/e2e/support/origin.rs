@@ -55,12 +55,22 @@ pub enum Act {
     Trickle(Vec<u8>, usize, Duration),
     /// Waits at a gate first.
     At(Gate, Box<Act>),
+    /// Whatever this does with the connection and what came behind the request; then its end.
+    Take(Take),
 }
+
+/// Serves a connection after its request.
+pub type Take = Arc<dyn Fn(&TcpStream, Vec<u8>, &Seen) + Send + Sync>;
 
 impl Act {
     /// 200 with this body.
     pub fn ok(body: impl Into<Vec<u8>>) -> Act {
         Act::Answer(200, Vec::new(), body.into())
+    }
+
+    /// Hands the connection over.
+    pub fn take(serve: impl Fn(&TcpStream, Vec<u8>, &Seen) + Send + Sync + 'static) -> Act {
+        Act::Take(Arc::new(serve))
     }
 
     /// This status with an empty body.
@@ -251,7 +261,7 @@ fn serve(stream: &TcpStream, connection: usize, inner: &Inner) -> bool {
         seen.body = body;
         inner.seen.lock().unwrap().push(seen.clone());
         let script = inner.script.lock().unwrap().clone();
-        match perform(stream, script(&seen), &seen) {
+        match perform(stream, script(&seen), &seen, &mut rest) {
             After::Stay => (),
             After::Close => return false,
             After::Reset => return true,
@@ -266,7 +276,7 @@ enum After {
     Reset,
 }
 
-fn perform(mut stream: &TcpStream, act: Act, seen: &Seen) -> After {
+fn perform(mut stream: &TcpStream, act: Act, seen: &Seen, rest: &mut Vec<u8>) -> After {
     let mut write = |bytes: &[u8]| stream.write_all(bytes).is_ok();
     match act {
         Act::Answer(status, headers, body) => {
@@ -318,7 +328,11 @@ fn perform(mut stream: &TcpStream, act: Act, seen: &Seen) -> After {
         }
         Act::At(gate, act) => {
             gate.pass();
-            perform(stream, *act, seen)
+            perform(stream, *act, seen, rest)
+        }
+        Act::Take(serve) => {
+            serve(stream, std::mem::take(rest), seen);
+            After::Close
         }
     }
 }

@@ -23,7 +23,11 @@ impl ProxyHttp for Bare {
     fn new_ctx(&self) {}
 
     async fn upstream_peer(&self, _: &mut Session, (): &mut ()) -> Result<Box<HttpPeer>> {
-        Ok(Box::new(HttpPeer::new(self.upstream.as_str(), false, String::new())))
+        Ok(Box::new(HttpPeer::new(
+            self.upstream.as_str(),
+            false,
+            String::new(),
+        )))
     }
 }
 
@@ -32,8 +36,13 @@ fn setting(name: &str, default: &str) -> String {
 }
 
 fn main() {
-    let threads = setting("BARE_THREADS", "1").parse().expect("BARE_THREADS is a number");
-    let conf = ServerConf { threads, ..ServerConf::default() };
+    let threads = setting("BARE_THREADS", "1")
+        .parse()
+        .expect("BARE_THREADS is a number");
+    let conf = ServerConf {
+        threads,
+        ..ServerConf::default()
+    };
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
 
@@ -47,7 +56,8 @@ fn main() {
     if !tls.is_empty() {
         let cert = setting("BARE_CERT", "cert.pem");
         let key = setting("BARE_KEY", "key.pem");
-        let mut settings = TlsSettings::intermediate(&cert, &key).expect("the certificate and key load");
+        let mut settings =
+            TlsSettings::intermediate(&cert, &key).expect("the certificate and key load");
         if setting("BARE_H2", "0") == "1" {
             settings.enable_h2();
         }

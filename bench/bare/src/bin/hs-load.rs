@@ -1,11 +1,12 @@
 //! A TLS load client in blocking threads: handshakes a second, or many idle connections held.
 //!
 //! `hs-load ADDRESS THREADS SECONDS full|resumed|tls12-full|tls12-resumed|plain`
-//! `hs-load ADDRESS hold COUNT`
+//! `hs-load ADDRESS hold|hold-plain COUNT`
 //! The certificate of the server is not verified: what is measured is the server.
 
 use pingora::tls::ssl::{
-    Ssl, SslContext, SslContextBuilder, SslMethod, SslSession, SslSessionCacheMode, SslVerifyMode, SslVersion,
+    Ssl, SslContext, SslContextBuilder, SslMethod, SslSession, SslSessionCacheMode, SslVerifyMode,
+    SslVersion,
 };
 use std::io::{Error, Read, Result, Write};
 use std::net::TcpStream;
@@ -42,7 +43,11 @@ impl Mode {
             "plain" => (false, false),
             _ => return None,
         };
-        Some(Self { tls, resume, version })
+        Some(Self {
+            tls,
+            resume,
+            version,
+        })
     }
 }
 
@@ -62,9 +67,13 @@ fn context(version: SslVersion, kept: &Kept) -> Result<SslContext> {
     if let Ok(ciphers) = std::env::var("HS_CIPHERS") {
         ctx.set_cipher_list(&ciphers)?;
     }
-    ctx.set_session_cache_mode(SslSessionCacheMode::CLIENT | SslSessionCacheMode::NO_INTERNAL_STORE);
+    ctx.set_session_cache_mode(
+        SslSessionCacheMode::CLIENT | SslSessionCacheMode::NO_INTERNAL_STORE,
+    );
     let kept = Arc::clone(kept);
-    ctx.set_new_session_callback(move |_, session| *kept.lock().expect("not poisoned") = Some(session));
+    ctx.set_new_session_callback(move |_, session| {
+        *kept.lock().expect("not poisoned") = Some(session)
+    });
     Ok(ctx.build())
 }
 
@@ -75,7 +84,11 @@ fn connect(address: &str) -> Result<TcpStream> {
     Ok(tcp)
 }
 
-fn secure(ctx: &SslContext, session: Option<SslSession>, tcp: TcpStream) -> Result<pingora::tls::ssl::SslStream<TcpStream>> {
+fn secure(
+    ctx: &SslContext,
+    session: Option<SslSession>,
+    tcp: TcpStream,
+) -> Result<pingora::tls::ssl::SslStream<TcpStream>> {
     let mut ssl = Ssl::new(ctx)?;
     ssl.set_hostname("bench.test")?;
     if let Some(session) = session {
@@ -95,7 +108,11 @@ fn exchange(mut stream: impl Read + Write, buffer: &mut Vec<u8>) -> Result<()> {
             return Err(e);
         }
     }
-    if buffer.starts_with(b"HTTP/1.1 200") { Ok(()) } else { Err(Error::other("no 200")) }
+    if buffer.starts_with(b"HTTP/1.1 200") {
+        Ok(())
+    } else {
+        Err(Error::other("no 200"))
+    }
 }
 
 fn load(address: &str, mode: Mode, until: Instant) -> Result<Count> {
@@ -105,23 +122,29 @@ fn load(address: &str, mode: Mode, until: Instant) -> Result<Count> {
     let mut count = Count::default();
     let mut first = true;
     while Instant::now() < until {
-        let offered = if mode.resume { kept.lock().expect("not poisoned").clone() } else { None };
+        let offered = if mode.resume {
+            kept.lock().expect("not poisoned").clone()
+        } else {
+            None
+        };
         let done = if mode.tls {
-            connect(address).and_then(|tcp| secure(&ctx, offered, tcp)).and_then(|mut stream| {
-                if mode.resume && !first && !stream.ssl().session_reused() {
-                    count.not_resumed += 1;
-                }
-                if first {
-                    let ssl = stream.ssl();
-                    let cipher = ssl.current_cipher().map_or("?", |c| c.name());
-                    #[cfg(feature = "boringssl")]
-                    let group = ssl.curve_name().unwrap_or("?");
-                    #[cfg(feature = "openssl")]
-                    let group = "?"; // the crate does not tell
-                    count.said = Some(format!("{} {cipher} {group}", ssl.version_str()));
-                }
-                exchange(&mut stream, &mut buffer)
-            })
+            connect(address)
+                .and_then(|tcp| secure(&ctx, offered, tcp))
+                .and_then(|mut stream| {
+                    if mode.resume && !first && !stream.ssl().session_reused() {
+                        count.not_resumed += 1;
+                    }
+                    if first {
+                        let ssl = stream.ssl();
+                        let cipher = ssl.current_cipher().map_or("?", |c| c.name());
+                        #[cfg(feature = "boringssl")]
+                        let group = ssl.curve_name().unwrap_or("?");
+                        #[cfg(feature = "openssl")]
+                        let group = "?"; // the crate does not tell
+                        count.said = Some(format!("{} {cipher} {group}", ssl.version_str()));
+                    }
+                    exchange(&mut stream, &mut buffer)
+                })
         } else {
             connect(address).and_then(|mut tcp| exchange(&mut tcp, &mut buffer))
         };
@@ -137,13 +160,20 @@ fn load(address: &str, mode: Mode, until: Instant) -> Result<Count> {
     Ok(count)
 }
 
+trait Stream: Read + Write {}
+impl<T: Read + Write> Stream for T {}
+
 /// Opens connections, sends one request on each and holds them until standard input ends.
-fn hold(address: &str, number: usize) -> Result<()> {
+fn hold(address: &str, number: usize, tls: bool) -> Result<()> {
     let ctx = context(SslVersion::TLS1_3, &Kept::default())?;
     let mut held = Vec::with_capacity(number);
     let mut buffer = [0; 4096];
     for _ in 0..number {
-        let mut stream = secure(&ctx, None, connect(address)?)?;
+        let tcp = connect(address)?;
+        let mut stream: Box<dyn Stream> = match tls {
+            true => Box::new(secure(&ctx, None, tcp)?),
+            false => Box::new(tcp),
+        };
         stream.write_all(b"GET / HTTP/1.1\r\nHost: bench.test\r\n\r\n")?;
         let mut seen = Vec::new();
         while !whole(&seen) {
@@ -163,17 +193,24 @@ fn hold(address: &str, number: usize) -> Result<()> {
 /// Whether the header and as many body bytes as it announces have come.
 fn whole(seen: &[u8]) -> bool {
     let text = String::from_utf8_lossy(seen).to_ascii_lowercase();
-    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
-    let length = head.lines().find_map(|l| l.strip_prefix("content-length: "));
-    length.and_then(|l| l.trim().parse::<usize>().ok()).is_some_and(|l| body.len() >= l)
+    let Some((head, body)) = text.split_once("\r\n\r\n") else {
+        return false;
+    };
+    let length = head
+        .lines()
+        .find_map(|l| l.strip_prefix("content-length: "));
+    length
+        .and_then(|l| l.trim().parse::<usize>().ok())
+        .is_some_and(|l| body.len() >= l)
 }
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let (address, threads, seconds, mode) = match words[..] {
-        [address, "hold", number] => {
-            return match hold(address, number.parse().expect("a number of connections")) {
+        [address, how @ ("hold" | "hold-plain"), number] => {
+            let number = number.parse().expect("a number of connections");
+            return match hold(address, number, how == "hold") {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(e) => {
                     eprintln!("hold: {e}");
@@ -184,18 +221,26 @@ fn main() -> ExitCode {
         [address, threads, seconds, mode] => (address, threads, seconds, Mode::parse(mode)),
         _ => ("", "", "", None),
     };
-    let (Some(mode), Ok(threads), Ok(seconds)) = (mode, threads.parse::<usize>(), seconds.parse()) else {
-        eprintln!("usage: hs-load ADDRESS THREADS SECONDS full|resumed|tls12-full|tls12-resumed|plain");
-        eprintln!("       hs-load ADDRESS hold COUNT");
+    let (Some(mode), Ok(threads), Ok(seconds)) = (mode, threads.parse::<usize>(), seconds.parse())
+    else {
+        eprintln!(
+            "usage: hs-load ADDRESS THREADS SECONDS full|resumed|tls12-full|tls12-resumed|plain"
+        );
+        eprintln!("       hs-load ADDRESS hold|hold-plain COUNT");
         return ExitCode::FAILURE;
     };
     let start = Instant::now();
     let until = start + Duration::from_secs(seconds);
     let all = std::thread::scope(|scope| {
-        let running: Vec<_> = (0..threads).map(|_| scope.spawn(|| load(address, mode, until))).collect();
+        let running: Vec<_> = (0..threads)
+            .map(|_| scope.spawn(|| load(address, mode, until)))
+            .collect();
         let mut all = Count::default();
         for thread in running {
-            let one = thread.join().expect("no thread panics").expect("the client context is made");
+            let one = thread
+                .join()
+                .expect("no thread panics")
+                .expect("the client context is made");
             all.done += one.done;
             all.failed += one.failed;
             all.not_resumed += one.not_resumed;

@@ -1,0 +1,304 @@
+//! TLS to targets: who is believed, what is asked for and shown, and what becomes of the rest.
+
+use super::support::backend::{Authority, Backend, Certificate, Speaks};
+use super::support::*;
+use pingora::tls::pkey::PKey;
+use pingora::tls::ssl::{SslAcceptor, SslMethod, SslVersion};
+use pingora::tls::x509::X509;
+use std::io::Read;
+use std::net::TcpListener;
+use std::sync::mpsc;
+
+const HTTP1: &[&str] = &["http/1.1"];
+
+/// One route to the upstream `up`; `settings` are its further keys.
+fn gateway(targets: &[&str], settings: &str, files: &[(&str, &str)]) -> Gateway {
+    let targets: Vec<String> = targets.iter().map(|t| format!("\"{t}\"")).collect();
+    let yaml = format!(
+        "upstreams: [{{ name: up, targets: [{}], {settings} }}]\n\
+         routes: [{{ name: r, match: {{ path: / }}, auth: none, to: up }}]\n",
+        targets.join(", ")
+    );
+    Gateway::with_files(&yaml, files)
+}
+
+/// To one backend, asked for as `users.test`, with the authority in `ca.pem`.
+fn to(backend: &Backend, ca: &Authority, settings: &str) -> Gateway {
+    let settings = format!("tls: {{ server_name: users.test, ca: ca.pem }}, {settings}");
+    gateway(&[&backend.to_string()], &settings, &[("ca.pem", ca.pem())])
+}
+
+/// Waits for what the operator is told of an upstream's target.
+#[track_caller]
+fn told(backend: &Backend, what: &str) {
+    let target = backend.to_string();
+    eventually(what, || {
+        let lines = stderr::lines();
+        lines
+            .iter()
+            .any(|l| l.contains(&target) && l.contains(what))
+    });
+}
+
+#[test]
+fn a_target_is_asked_by_its_name_and_believed() {
+    let ca = Authority::new("internal");
+    let backend = Backend::start(Speaks::tls(&ca.certify(&["users.test"]), HTTP1));
+    let gateway = to(&backend, &ca, "");
+    let answer = gateway.ask(&Req::post("/a?b=c", "hello"));
+    assert_eq!((answer.status, answer.text()), (200, "/a?b=c"));
+    let asked = backend.last();
+    assert_eq!(asked.sni.as_deref(), Some("users.test"));
+    assert_eq!(asked.authority, "api.example.com", "the client's own host");
+    assert_eq!(asked.body, b"hello");
+    assert!(!asked.http2 && !asked.certified);
+    for _ in 0..5 {
+        assert_eq!(gateway.get("/").status, 200);
+    }
+    assert!(backend.accepted() <= 2, "one a worker, then kept");
+}
+
+/// Refused with a reason of its own, and not a byte of the request is sent.
+#[track_caller]
+fn refused(backend: &Backend, gateway: &Gateway, why: &str) {
+    let answer = gateway.ask(&Req::post("/", "secret"));
+    assert_eq!(answer.is(), (502, "upstream_tls_failed".into()));
+    assert!(!answer.text().contains("ertificate"), "no detail is told");
+    assert_eq!(backend.hits(), 0);
+    let line = gateway.line(&answer);
+    assert_eq!(line["reason"], "upstream_tls_failed", "{line}");
+    assert_eq!(line["target"], backend.to_string(), "{line}");
+    told(backend, why);
+    gateway.counts("tollgate_upstream_tls_failures_total{upstream=\"up\"}", 1);
+    gateway.counts(
+        "tollgate_upstream_connect_failures_total{upstream=\"up\"}",
+        1,
+    );
+}
+
+#[test]
+fn what_is_not_good_for_its_name_is_refused() {
+    let (ca, stranger) = (Authority::new("internal"), Authority::new("another"));
+    let cases: [(Certificate, &str); 4] = [
+        (ca.certify(&["other.test"]), "ostname mismatch"),
+        (
+            ca.certify(&["a.users.test", "*.users.test"]),
+            "ostname mismatch",
+        ),
+        (ca.expired(&["users.test"]), "has expired"),
+        (
+            stranger.certify(&["users.test"]),
+            "unable to get local issuer",
+        ),
+    ];
+    for (certificate, why) in cases {
+        let backend = Backend::start(Speaks::tls(&certificate, HTTP1));
+        let gateway = to(&backend, &ca, "retries: 0");
+        refused(&backend, &gateway, why);
+    }
+}
+
+#[test]
+fn without_an_authority_of_our_own_the_systems_decide() {
+    let ca = Authority::new("internal");
+    let backend = Backend::start(Speaks::tls(&ca.certify(&["users.test"]), HTTP1));
+    let settings = "tls: { server_name: users.test }, retries: 0";
+    let gateway = gateway(&[&backend.to_string()], settings, &[]);
+    refused(&backend, &gateway, "unable to get local issuer");
+}
+
+#[test]
+fn a_targets_own_name_is_asked_for_at_each_of_its_addresses() {
+    let ca = Authority::new("internal");
+    let backend = Backend::at_localhost(Speaks::tls(&ca.certify(&["localhost"]), HTTP1));
+    let target = format!("localhost:{}", backend.address().port());
+    let gateway = gateway(&[&target], "tls: { ca: ca.pem }", &[("ca.pem", ca.pem())]);
+    assert_eq!(gateway.get("/").status, 200);
+    assert_eq!(backend.last().sni.as_deref(), Some("localhost"));
+}
+
+#[test]
+fn we_show_our_certificate_where_one_is_written() {
+    let (ca, clients) = (Authority::new("internal"), Authority::new("clients"));
+    let (ours, foreign) = (
+        clients.certify(&["gateway.test"]),
+        ca.certify(&["gateway.test"]),
+    );
+    let speaks = Speaks::tls(&ca.certify(&["users.test"]), &["h2", "http/1.1"]).only_to(&clients);
+    let shows = |backend: &Backend, protocol: &str, shown: Option<&Certificate>| {
+        let pair = shown.map_or("", |_| ", client_certificate: { cert: c.pem, key: c.key }");
+        let tls = format!("tls: {{ server_name: users.test, ca: ca.pem{pair} }}");
+        let settings = format!("protocol: {protocol}, retries: 0, {tls}");
+        let mut files = vec![("ca.pem", ca.pem())];
+        if let Some(shown) = shown {
+            files.extend([("c.pem", &*shown.pem), ("c.key", &*shown.key_pem)]);
+        }
+        gateway(&[&backend.to_string()], &settings, &files).get("/")
+    };
+    for speaks in [speaks.clone(), speaks.tls12()] {
+        for protocol in ["http1", "http2"] {
+            let backend = Backend::start(speaks.clone());
+            assert_eq!(shows(&backend, protocol, Some(&ours)).status, 200);
+            assert!(backend.last().certified);
+            assert_eq!(backend.last().http2, protocol == "http2");
+            for (n, wrong) in [None, Some(&foreign)].into_iter().enumerate() {
+                let answer = shows(&backend, protocol, wrong);
+                assert_eq!(answer.is(), (502, "upstream_tls_failed".into()));
+                eventually("its refusal", || backend.refused() == n + 1);
+            }
+            assert_eq!(backend.hits(), 1);
+        }
+    }
+}
+
+/// Ways to one address; no two of them are the same.
+const WAYS: [(&str, &str); 7] = [
+    ("one", "tls: { server_name: users.test, ca: ca.pem }"),
+    ("two", "tls: { server_name: users.test, ca: both.pem }"),
+    ("three", "tls: { server_name: orders.test, ca: ca.pem }"),
+    (
+        "four",
+        "tls: { server_name: users.test, ca: ca.pem }, protocol: http2",
+    ),
+    (
+        "five",
+        "tls: { server_name: users.test, ca: ca.pem }, protocol: auto",
+    ),
+    ("six", "tls: { server_name: users.test, ca: ca.pem }"),
+    (
+        "bad",
+        "tls: { server_name: users.test, ca: other.pem }, retries: 0",
+    ),
+];
+
+#[test]
+fn upstreams_never_share_a_connection() {
+    let (ca, other) = (Authority::new("internal"), Authority::new("another"));
+    let certificate = ca.certify(&["users.test", "orders.test"]);
+    let backend = Backend::start(Speaks::tls(&certificate, &["h2", "http/1.1"]));
+    let both = format!("{}{}", ca.pem(), other.pem());
+    let files = [
+        ("ca.pem", ca.pem()),
+        ("other.pem", other.pem()),
+        ("both.pem", &both),
+    ];
+    let upstreams: Vec<String> = WAYS
+        .iter()
+        .map(|(name, rest)| format!("{{ name: {name}, targets: [\"{backend}\"], {rest} }}"))
+        .collect();
+    let routes: Vec<String> = WAYS
+        .iter()
+        .map(|(n, _)| format!("{{ name: {n}, match: {{ path: /{n} }}, auth: none, to: {n} }}"))
+        .collect();
+    let (upstreams, routes) = (upstreams.join(", "), routes.join(", "));
+    let gateway = Gateway::with_files(
+        &format!("server: {{ workers: 1 }}\nupstreams: [{upstreams}]\nroutes: [{routes}]\n"),
+        &files,
+    );
+    for _ in 0..3 {
+        for (name, _) in &WAYS[..6] {
+            assert_eq!(gateway.get(&format!("/{name}/x")).status, 200, "{name}");
+        }
+        // Good connections to the same address lie ready, verified for others.
+        assert_eq!(
+            gateway.get("/bad").is(),
+            (502, "upstream_tls_failed".into())
+        );
+    }
+    let asked = backend.asked();
+    assert_eq!(asked.len(), 18);
+    for (at, first) in asked[..6].iter().enumerate() {
+        let again = [&asked[at + 6], &asked[at + 12]];
+        assert!(
+            again.iter().all(|a| a.connection == first.connection),
+            "{asked:?}"
+        );
+        let others = asked[..6]
+            .iter()
+            .filter(|o| o.connection == first.connection);
+        assert_eq!(others.count(), 1, "{asked:?}");
+    }
+}
+
+#[test]
+fn a_target_that_fails_at_tls_is_passed_over_and_opens_the_breaker() {
+    let ca = Authority::new("internal");
+    let bad = Backend::start(Speaks::tls(&ca.expired(&["users.test"]), HTTP1));
+    let good = Backend::start(Speaks::tls(&ca.certify(&["users.test"]), HTTP1));
+    let tls = "tls: { server_name: users.test, ca: ca.pem }";
+    let (targets, files) = ([bad.to_string(), good.to_string()], [("ca.pem", ca.pem())]);
+    let both = gateway(
+        &[&targets[0], &targets[1]],
+        &format!("{tls}, retries: 1"),
+        &files,
+    );
+    for _ in 0..6 {
+        let answer = both.ask(&Req::post("/", "body"));
+        assert_eq!(
+            answer.status, 200,
+            "nothing was sent, so any method goes on"
+        );
+    }
+    assert_eq!((bad.hits(), good.hits()), (0, 6));
+    let breaker = "circuit_breaker: { min_requests: 3 }, retries: 0";
+    let alone = gateway(&[&targets[0]], &format!("{tls}, {breaker}"), &files);
+    for _ in 0..3 {
+        assert_eq!(alone.get("/").is(), (502, "upstream_tls_failed".into()));
+    }
+    assert_eq!(alone.get("/").is(), (503, "circuit_open".into()));
+    assert_eq!(
+        alone.metric("tollgate_refusals_total{reason=\"upstream_tls_failed\"}"),
+        3
+    );
+}
+
+/// A server of another library that speaks nothing newer than TLS 1.1; what it read after the
+/// handshake comes over the channel.
+fn outdated(certificate: &Certificate) -> (String, mpsc::Receiver<Vec<u8>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
+    let address = listener.local_addr().expect("an address").to_string();
+    let mut acceptor = SslAcceptor::mozilla_intermediate(SslMethod::tls()).expect("an acceptor");
+    acceptor
+        .set_min_proto_version(Some(SslVersion::TLS1))
+        .unwrap();
+    acceptor
+        .set_max_proto_version(Some(SslVersion::TLS1_1))
+        .unwrap();
+    acceptor.set_cipher_list("ALL").unwrap();
+    let own = X509::from_pem(certificate.pem.as_bytes()).unwrap();
+    let key = PKey::private_key_from_pem(certificate.key_pem.as_bytes()).unwrap();
+    acceptor.set_certificate(&own).unwrap();
+    acceptor.set_private_key(&key).unwrap();
+    let acceptor = acceptor.build();
+    let (send, read) = mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            if let Ok(mut stream) = acceptor.accept(stream) {
+                let mut all = Vec::new();
+                let _ = stream.read_to_end(&mut all);
+                let _ = send.send(all);
+            }
+        }
+    });
+    (address, read)
+}
+
+#[test]
+fn nothing_is_sent_over_tls_older_than_1_2() {
+    let ca = Authority::new("internal");
+    let key = include_str!("../keys/test-rsa-a.key.pem");
+    let (target, read) = outdated(&ca.certify_key(&["users.test"], key));
+    let settings = "tls: { server_name: users.test, ca: ca.pem }, retries: 0";
+    let gateway = gateway(&[&target], settings, &[("ca.pem", ca.pem())]);
+    let answer = gateway.ask(&Req::post("/", "secret"));
+    assert_eq!(answer.is(), (502, "upstream_tls_failed".into()));
+    let sent = read
+        .recv_timeout(patience())
+        .expect("a handshake that ended well");
+    assert!(sent.is_empty(), "{sent:?}");
+    eventually("the reason", || {
+        let lines = stderr::lines();
+        let ours = |l: &&String| l.contains(&target) && l.contains("\"TLSv1.1\"");
+        lines.iter().find(ours).is_some()
+    });
+}
