@@ -58,24 +58,37 @@ pub fn replay(
     if from_upstream && blame::is_tls(&error) {
         insecure(shared, ctx, &error);
     }
+    let refuses_http2 = *error.etype() == ErrorType::H2Downgrade && peer.options.alpn != ALPN::H2;
+    if refuses_http2 {
+        prefer_http1(ctx);
+    }
     let unharmed = session.req_header().method.is_idempotent() || is_untouched(&error);
     let safe =
         unharmed && !session.as_ref().retry_buffer_truncated() && fail::begun(session).is_none();
-    let broken = from_upstream && is_broken(&error, peer);
+    let broken = from_upstream && (refuses_http2 || is_broken(&error));
     error.set_retry(broken && safe && may_try_again(ctx));
     error
 }
 
+/// Takes a target at its word that asks for HTTP/1.1 (`HTTP_1_1_REQUIRED`, RFC 9113 §7). Pingora
+/// would do so for new connections alone, and those that are there are used first.
+fn prefer_http1(ctx: &Ctx) {
+    let Some(flight) = &ctx.flight else { return };
+    let endpoint = flight.chosen.as_ref().map(|chosen| &chosen.endpoint);
+    if let Some(endpoint) = endpoint.filter(|e| e.prefer_http1()) {
+        let (name, target) = (&flight.pool.spec.name, &endpoint.target);
+        log::info!("upstream {name}: target {target} asks for HTTP/1.1, and gets it");
+    }
+}
+
 /// Whether the connection, or the stream within it, came to an end before its time.
-fn is_broken(error: &Error, peer: &HttpPeer) -> bool {
+fn is_broken(error: &Error) -> bool {
     match error.etype() {
         ErrorType::ConnectionClosed
         | ErrorType::ReadError
         | ErrorType::WriteError
         | ErrorType::H2Error
         | ErrorType::InvalidH2 => true,
-        // Asked for by the target, and possible where HTTP/2 is no must.
-        ErrorType::H2Downgrade => peer.options.alpn != ALPN::H2,
         kind => *kind == PING_TIMEDOUT,
     }
 }

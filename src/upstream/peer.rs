@@ -110,22 +110,23 @@ fn note_http2() -> HandshakeCompleteHook {
     })
 }
 
-/// Judges a connection before anything is sent on it. Pingora shakes hands from TLS 1.0 on, and
-/// falls back to HTTP/1.1 whatever it was told.
+/// Judges a connection before anything is sent on it. Pingora shakes hands from TLS 1.0 on and
+/// with keys that are not forgotten, and falls back to HTTP/1.1 whatever it was told.
 ///
 /// # Errors
-/// The handshake was older than TLS 1.2, or HTTP/2 is a must and was not agreed on.
+/// What was agreed on is older than TLS 1.2, or has no forward secrecy (RFC 9325 §4.1), or HTTP/2 is
+/// a must and was not agreed on.
 pub fn judge(peer: &HttpPeer, digest: Option<&Digest>) -> Result<()> {
     if !peer.is_tls() {
         return Ok(());
     }
     let tls = digest.and_then(|d| d.ssl_digest.as_deref());
-    let version = tls.map_or("", |t| &*t.version);
-    let why = if !matches!(version, "TLSv1.2" | "TLSv1.3") {
-        format!("the target speaks no TLS newer than {version:?}")
-    } else if peer.options.alpn == ALPN::H2
-        && tls.is_none_or(|t| t.extension.get::<Http2>().is_none())
-    {
+    let (version, cipher) = tls.map_or(("", ""), |t| (&*t.version, &*t.cipher));
+    let modern = version == "TLSv1.3" || (version == "TLSv1.2" && cipher.starts_with("ECDHE-"));
+    let http2 = || tls.is_some_and(|t| t.extension.get::<Http2>().is_some());
+    let why = if !modern {
+        format!("the target speaks nothing better than {version} with {cipher}")
+    } else if peer.options.alpn == ALPN::H2 && !http2() {
         "the target does not speak HTTP/2 (ALPN)".to_owned()
     } else {
         return Ok(());

@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use pingora::upstreams::peer::HttpPeer;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// How a target is chosen.
@@ -98,6 +98,8 @@ pub struct Endpoint {
     pub(super) told: Told,
     /// Whose turn it is to make a connection that others will share.
     turns: Option<Turns>,
+    /// Whether it asked for HTTP/1.1 where both may be spoken.
+    http1: AtomicBool,
     in_flight: AtomicU32,
     peer: HttpPeer,
 }
@@ -106,6 +108,11 @@ impl Endpoint {
     /// Requests it is serving now.
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Relaxed)
+    }
+
+    /// Speaks HTTP/1.1 with it from now on; true the first time.
+    pub fn prefer_http1(&self) -> bool {
+        !self.http1.swap(true, Relaxed)
     }
 
     /// How to reach it.
@@ -198,7 +205,11 @@ impl Chosen {
         left: Duration,
         pause: Option<Duration>,
     ) -> Box<HttpPeer> {
-        Box::new(peer::within(&self.endpoint.peer, timeouts, left, pause))
+        let mut peer = peer::within(&self.endpoint.peer, timeouts, left, pause);
+        if self.endpoint.http1.load(Relaxed) {
+            peer.options.set_http_version(1, 1);
+        }
+        Box::new(peer)
     }
 }
 
@@ -248,6 +259,7 @@ impl Pool {
                     health: Health::new(),
                     told: Told::default(),
                     turns: (self.spec.protocol != Protocol::Http1).then(Turns::new),
+                    http1: AtomicBool::new(false),
                     in_flight: AtomicU32::new(0),
                     peer: peer::template(*address, &self.spec, target),
                 })

@@ -49,6 +49,8 @@ pub enum Reply {
     Interim(u16, Box<Reply>),
     /// 200 and the begin of a body, then the end of the stream with this reason; HTTP/2 alone.
     Cut(Vec<u8>, Reason),
+    /// The end of the stream with this reason; HTTP/2 alone.
+    Reset(Reason),
     /// Waits at a gate first.
     At(Gate, Box<Reply>),
 }
@@ -282,6 +284,7 @@ async fn answer_http2(
                 sending.send_reset(reason);
             }
         }
+        Reply::Reset(reason) => respond.send_reset(reason),
         Reply::At(..) | Reply::Interim(..) => (),
     }
 }
