@@ -43,6 +43,7 @@ mod tls;
 mod tls_accept;
 mod tls_clients;
 mod tls_reload;
+mod tls_told;
 mod tokens;
 mod tunnel;
 mod upload;

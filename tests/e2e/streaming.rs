@@ -147,6 +147,9 @@ fn a_stream_outlasts_every_limit_but_its_own() {
         200,
         "and the connection stays"
     );
+    // On connections of its own: the script above has ended those of the service that lie ready.
+    let origin = Origin::scripted(|_| slowly(4, ms(600)));
+    let gateway = self::gateway(&origin, "900ms", "{ idle_timeout: 2s }");
     let mut client = gateway.connect();
     client.send(Req::get("/whole").bytes());
     match client.try_read() {

@@ -180,7 +180,18 @@ impl Client {
 
     /// Opens a connection and agrees on TLS, or says why not.
     pub fn secure(address: SocketAddr, config: &Arc<ClientConfig>, name: &str) -> io::Result<Self> {
+        Self::secure_behind(address, b"", config, name)
+    }
+
+    /// The same, behind some bytes in plain.
+    pub fn secure_behind(
+        address: SocketAddr,
+        before: &[u8],
+        config: &Arc<ClientConfig>,
+        name: &str,
+    ) -> io::Result<Self> {
         let mut client = Self::open(address);
+        client.stream.write_all(before)?;
         let name = ServerName::try_from(name.to_owned()).expect("a name");
         let mut tls = ClientConnection::new(config.clone(), name).expect("a client");
         while tls.is_handshaking() {
