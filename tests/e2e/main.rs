@@ -49,5 +49,6 @@ mod upload;
 mod upstream;
 mod upstream_h2;
 mod upstream_h2_bodies;
+mod upstream_old_tls;
 mod upstream_tls;
 mod websocket;
