@@ -363,7 +363,8 @@ fn the_machines_own_authorities_are_believed_by_default_and_must_be_there() {
     );
     std::fs::write(&config, text).unwrap();
     let config = config.to_str().unwrap();
-    let running = binary(&["run", "-c", config], &file, &folder).spawn();
+    let mut running = binary(&["run", "-c", config], &file, &folder);
+    let running = running.stderr(Stdio::null()).spawn();
     let _running = Running(running.expect("the binary runs"));
     eventually("it listens", || TcpStream::connect(address).is_ok());
     let answer = Client::open(address.parse().unwrap()).ask(&Req::get("/x"));
