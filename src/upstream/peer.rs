@@ -191,6 +191,8 @@ pub fn apart(peer: &mut HttpPeer, gate: Arc<Gate>) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::pool::pool_for_tests;
+    use super::super::tls::{Name, Tls};
     use super::*;
     use pingora::upstreams::peer::Peer;
 
@@ -225,6 +227,30 @@ mod tests {
             Some(11),
             "the wait for the header, too"
         );
+    }
+
+    /// Also under one name: a reload may change what stands behind it.
+    #[test]
+    fn what_pingora_does_not_compare_keeps_connections_apart() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 443));
+        let certificate = include_bytes!("../../tests/keys/test-rsa-a.cert.pem");
+        let key = |protocol: Protocol, ca: Option<&[u8]>| {
+            let pool = pool_for_tests(&["127.0.0.1:443"]);
+            let mut spec = Arc::into_inner(pool).expect("the only one").spec;
+            spec.protocol = protocol;
+            spec.targets[0].secure = Some(Secure {
+                name: Name::new("users.test").expect("a name"),
+                tls: Arc::new(Tls::new(ca, None).expect("a certificate")),
+            });
+            template(address, &spec, &spec.targets[0]).reuse_hash()
+        };
+        let keys = [
+            key(Protocol::Http1, None),
+            key(Protocol::Http2, None),
+            key(Protocol::Http2, Some(certificate)),
+        ];
+        assert_eq!(keys[0], key(Protocol::Http1, None));
+        assert!(keys[0] != keys[1] && keys[1] != keys[2] && keys[0] != keys[2]);
     }
 
     #[test]
