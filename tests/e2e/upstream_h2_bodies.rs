@@ -1,6 +1,6 @@
 //! Bodies to and from upstreams over HTTP/2: who waits to go on, trailers, both ways at once.
 
-use super::support::backend::{Backend, Reply, Speaks};
+use super::support::backend::{Asked, Authority, Backend, Reply, Speaks};
 use super::support::*;
 use super::upstream_h2::h2c;
 use std::io::{Read, Write};
@@ -67,12 +67,8 @@ fn trailers_end_an_answer_in_good_order() {
     }
 }
 
-#[test]
-fn uploads_flow_both_ways_at_once_on_one_connection() {
-    let backend = Backend::scripted(Speaks::h2c(), |asked| {
-        Reply::Answer(200, asked.body.clone())
-    });
-    let gateway = Arc::new(h2c(&backend, "timeouts: { total: 60s }"));
+/// Eight bodies up and down at the same time, on as many connections as `most` says.
+fn eight_both_ways(backend: &Backend, gateway: &Arc<Gateway>, most: usize) {
     assert_eq!(gateway.get("/").status, 200);
     let start = Arc::new(Barrier::new(8));
     let uploads: Vec<_> = (0..8_u8)
@@ -90,5 +86,29 @@ fn uploads_flow_both_ways_at_once_on_one_connection() {
     for upload in uploads {
         upload.join().expect("whole");
     }
-    assert_eq!(backend.accepted(), 1);
+    let made = backend.accepted();
+    assert!(made <= most, "{made} connections, want at most {most}");
+}
+
+#[test]
+fn bodies_flow_both_ways_at_once() {
+    let echo = |asked: &Asked| Reply::Answer(200, asked.body.clone());
+    let backend = Backend::scripted(Speaks::h2c(), echo);
+    let gateway = Arc::new(h2c(&backend, "timeouts: { total: 60s }"));
+    eight_both_ways(&backend, &gateway, 1);
+    let ca = Authority::new("internal");
+    for (protocol, most) in [("http2", 1), ("http1", 9)] {
+        let speaks = Speaks::tls(&ca.certify(&["users.test"]), &["h2", "http/1.1"]);
+        let backend = Backend::scripted(speaks, echo);
+        let gateway = Gateway::with_files(
+            &format!(
+                "server: {{ workers: 1 }}\n\
+                 upstreams: [{{ name: up, targets: [\"{backend}\"], protocol: {protocol}, \
+                 timeouts: {{ total: 60s }}, tls: {{ server_name: users.test, ca: ca.pem }} }}]\n\
+                 routes: [{{ name: r, match: {{ path: / }}, auth: none, to: up }}]\n"
+            ),
+            &[("ca.pem", ca.pem())],
+        );
+        eight_both_ways(&backend, &Arc::new(gateway), most);
+    }
 }
