@@ -10,7 +10,7 @@ use super::sweep;
 use super::transport::Transport;
 use crate::exchange::connection::{Connection, Phase};
 use async_trait::async_trait;
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
@@ -263,7 +263,8 @@ impl Front {
             let ended = self.judge();
             if self.passed > 0 {
                 let n = buf.remaining().min(self.passed);
-                buf.put_slice(&self.rest.split_to(n));
+                buf.put_slice(&self.rest[..n]);
+                self.rest.advance(n);
                 self.passed -= n;
                 if self.rest.is_empty() {
                     self.rest = BytesMut::new();
@@ -429,6 +430,7 @@ impl AsyncWrite for Front {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_empty(cx))?;
         if let Some(goaway) = self.guard.as_deref_mut().and_then(Guard::goaway) {
+            self.conn.listener.refused();
             self.gather(&[IoSlice::new(&goaway)]);
             ready!(self.poll_empty(cx))?;
         }

@@ -98,8 +98,9 @@ pub struct Guard {
     /// It is that of trailers.
     trailers: bool,
     blocks: Blocks,
-    /// The highest stream that the client has opened.
+    /// The highest stream that the client has opened, and whether it has left any out.
     highest: u32,
+    leaves_out: bool,
     /// Those of them on which it may still send, in no order.
     open: Vec<u32>,
     /// The highest of those that are remembered no more.
@@ -193,9 +194,15 @@ impl Guard {
                 self.known(head.stream)?;
                 self.load.bear(1)?;
             }
+            PRIORITY => {
+                independent(head, payload)?;
+                self.load.bear(1)?;
+            }
+            // What has to be answered.
+            PING if !head.has(ACK) => self.load.bear(2)?,
             _ => self.load.bear(1)?,
         }
-        // Priority is no more (§5.3.2).
+        // Priority is no more (§5.3.2); what is wrong with it stays so.
         Ok(Some(head.kind == PRIORITY || head.kind > CONTINUATION))
     }
 
@@ -277,10 +284,14 @@ impl Guard {
     }
 
     /// Of a request or of its trailers.
-    fn headers(&mut self, head: Head, payload: &mut [u8]) -> Result<(), Reason> {
+    fn headers(&mut self, head: Head, payload: &[u8]) -> Result<(), Reason> {
         self.trailers = head.stream <= self.highest;
         if self.trailers {
-            self.may_send(head.stream)?;
+            self.may_send(head.stream).map_err(|code| match code {
+                // Not used before, but lower than one that was (§5.1.1).
+                Reason::STREAM_CLOSED if self.leaves_out => Reason::PROTOCOL_ERROR,
+                code => code,
+            })?;
             if head.has(END_STREAM) {
                 self.close(head.stream);
             }
@@ -290,9 +301,7 @@ impl Guard {
         let mut at = usize::from(head.has(PADDED));
         let padding = payload[..at].first().map_or(0, |length| (*length).into());
         if head.has(PRIORITISED) {
-            // A stream that depends on itself was an error once, and the library still does not
-            // decode its block: the tables of both sides would part (§4.3).
-            payload[at..at + 4].fill(0);
+            independent(head, &payload[at..])?;
             at += 5;
         }
         // Padding is no part of the block, and no longer than what is left of the frame (§6.2).
@@ -318,6 +327,7 @@ impl Guard {
         if head.stream.is_multiple_of(2) {
             return Err(Reason::PROTOCOL_ERROR);
         }
+        self.leaves_out |= head.stream > self.highest + 1 + self.highest % 2;
         self.highest = head.stream;
         if !self.leaving {
             self.last = head.stream;
@@ -337,7 +347,7 @@ impl Guard {
     }
 
     fn settings(&mut self, payload: &mut [u8]) -> Result<(), Reason> {
-        self.load.bear(1 + payload.len() as u32 / 60)?;
+        self.load.bear(2 + payload.len() as u32 / 60)?;
         let mut table = u32::MAX;
         for setting in payload.chunks_exact_mut(6) {
             let (id, value) = (number(&setting[..2]), number(&setting[2..]));
@@ -352,6 +362,17 @@ impl Guard {
         }
         Ok(())
     }
+}
+
+/// A stream that depends on itself is an error of RFC 7540 §5.3.1. RFC 9113 does not speak of it any
+/// more, but the library resets it without having decoded its block, so that the tables of both
+/// sides part (§4.3).
+fn independent(head: Head, priority: &[u8]) -> Result<(), Reason> {
+    let on = priority.first_chunk::<4>().map(|on| number(on));
+    if on.is_some_and(|on| on & (u32::MAX >> 1) == head.stream) {
+        return Err(Reason::PROTOCOL_ERROR);
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 
 mod balance;
 mod breaker;
+mod guard;
 mod identity;
 mod limit;
 mod proxy_protocol;

@@ -8,8 +8,9 @@ const SPARE: u32 = 2000;
 const PER_SECOND: u64 = 20;
 /// How many more a request brings.
 pub(super) const PER_REQUEST: u32 = 4;
-/// Octets of answers that bring one more: windows are opened for them, round trips measured.
-const PER_OCTETS: usize = 64;
+/// Octets to the client that bring one more: windows are opened for what it gets, round trips are
+/// measured. An answer to a ping or to settings brings less than those cost.
+const PER_OCTETS: usize = 16;
 
 /// How much a client asks without bringing anything (§10.5): pings, settings, windows, resets,
 /// frames without a meaning.
@@ -77,7 +78,7 @@ mod tests {
         assert!(load.bear(1).is_err());
         load.pass(1050);
         assert!(load.bear(1).is_ok() && load.bear(1).is_err());
-        load.wrote(63);
+        load.wrote(15);
         assert!(load.bear(1).is_err());
         load.wrote(1);
         assert!(load.bear(1).is_ok());

@@ -171,10 +171,6 @@ fn of_many_unfinished_requests_the_oldest_are_forgotten() {
 #[test]
 fn some_bytes_are_changed() {
     let mut guard = guard(0);
-    let payload = [&1u32.to_be_bytes()[..], b"w\x82\x86"].concat();
-    let mut headers = frame(HEADERS, END_HEADERS | PRIORITISED, 1, &payload);
-    passes(&mut guard, &mut headers);
-    assert_eq!(headers[HEAD..], *b"\0\0\0\0w\x82\x86");
     let table = |value: u32| [&[0, 1][..], &value.to_be_bytes()].concat();
     let values = [table(4096), table(0), table(100)].concat();
     let mut settings = frame(SETTINGS, 0, 0, &values);
@@ -194,10 +190,10 @@ fn frames_that_only_cost_are_counted() {
     let mut spent = 0;
     while guard.step(&mut ping) == Step::Pass(ping.len()) {
         spent += 1;
-        // 17 of 64.
+        // More than one of two.
         guard.wrote(ping.len());
     }
-    assert!((2000..3000).contains(&spent), "{spent}");
+    assert!((1000..3000).contains(&spent), "{spent}");
     assert_eq!(guard.ended(), Some(Reason::ENHANCE_YOUR_CALM));
 }
 
@@ -237,9 +233,28 @@ fn blocks_are_read_along() {
 fn padding_and_priority_are_no_block() {
     let flags = END_HEADERS | PADDED | PRIORITISED;
     let payload = |padding: u8| [padding, 0, 0, 0, 9, 1, 0x82, 0, 0];
-    let mut good = frame(HEADERS, flags, 3, &payload(2));
-    passes(&mut guard(1), &mut good);
-    assert_eq!(good[HEAD..], [2, 0, 0, 0, 0, 1, 0x82, 0, 0]);
+    passes(&mut guard(1), &mut frame(HEADERS, flags, 3, &payload(2)));
     let long = frame(HEADERS, flags, 3, &payload(4));
     stops(&mut guard(1), long, Reason::PROTOCOL_ERROR);
+}
+
+#[test]
+fn no_stream_depends_on_itself() {
+    let own = [0x80, 0, 0, 3, 200];
+    let block = [&own[..], &[0x82]].concat();
+    let headers = frame(HEADERS, END_HEADERS | PRIORITISED, 3, &block);
+    stops(&mut guard(1), headers, Reason::PROTOCOL_ERROR);
+    let priority = frame(PRIORITY, 0, 3, &own);
+    stops(&mut guard(1), priority, Reason::PROTOCOL_ERROR);
+}
+
+#[test]
+fn a_stream_that_was_left_out_is_none() {
+    let mut guard = guard(1);
+    passes(
+        &mut guard,
+        &mut frame(HEADERS, END_HEADERS | END_STREAM, 7, &[0x82]),
+    );
+    let late = frame(HEADERS, END_HEADERS | END_STREAM, 5, &[0x82]);
+    stops(&mut guard, late, Reason::PROTOCOL_ERROR);
 }

@@ -3,7 +3,7 @@
 use super::frame::{self, Code, MOST, flag, headers, setting, window_update};
 use super::hpack::block;
 use super::peer::{PREFACE, Peer, Verdict};
-use super::site::{Case, Site, case, run_at};
+use super::site::{Case, Over, Site, case, run_at, run_at_once};
 use crate::support::wire::Got;
 use crate::support::{Stopwatch, eventually};
 use std::thread;
@@ -157,12 +157,12 @@ pub const IDLE: &[Case] = &[
 
 #[test]
 fn nothing_may_take_for_ever() {
-    run_at(&Site::with(TIMES), DEADLINES);
+    run_at_once(&Site::with(TIMES), DEADLINES);
 }
 
 #[test]
 fn idle_connections_end_in_good_order() {
-    run_at(&Site::with(TIMES), IDLE);
+    run_at_once(&Site::with(TIMES), IDLE);
 }
 
 pub const COUNTED: &[Case] = &[
@@ -231,8 +231,58 @@ fn a_connection_carries_only_so_many_requests() {
     run_at(&site, COUNTED);
 }
 
+/// Clients that do not do their part of a request that is under way.
+pub const SLOW: &[Case] = &[
+    case("9110 §15.5.9", "", "a body that stops", |d| {
+        let mut c = Peer::new(d)?;
+        let stream = c.post("/hasty");
+        c.send([frame::data(stream, flag::NONE, "some of it")]);
+        timed_out(&mut c, stream)
+    }),
+    case("9110 §15.5.9", "", "a body that never begins", |d| {
+        let mut c = Peer::new(d)?;
+        let stream = c.post("/hasty");
+        timed_out(&mut c, stream)
+    }),
+    case("9113 §6.9", "", "an answer that is not let in", |d| {
+        let mut c = Peer::with(d, &[(setting::INITIAL_WINDOW_SIZE, 0)])?;
+        let stream = c.get("/size/5");
+        c.until("an error", |seen| seen.reply(stream).reset.is_some())?;
+        c.send([frame::settings(&[(setting::INITIAL_WINDOW_SIZE, 65_535)])]);
+        c.serves()
+    }),
+];
+
+/// 408, or a reset, within a few seconds; the connection goes on.
+fn timed_out(c: &mut Peer, stream: u32) -> Verdict {
+    let watch = Stopwatch::start();
+    c.until("an end", |seen| {
+        let reply = seen.reply(stream);
+        reply.ended || reply.reset.is_some()
+    })?;
+    let reply = c.seen.reply(stream);
+    if !matches!(reply.status, 0 | 408) || watch.passed() > Duration::from_secs(5) {
+        return Err(c.told(&format!("{} after {:?}", reply.status, watch.passed())));
+    }
+    c.serves()
+}
+
+/// A client that lets a request wait is not its service's fault.
+#[test]
+fn requests_do_not_wait_for_ever() {
+    let upstream = "{ name: hasty, targets: [\"ORIGIN\"], timeouts: { read: 1s, total: 1s }, \
+                    circuit_breaker: { min_requests: 1, consecutive_failures: 1 } }";
+    let route = "{ name: hasty, match: { path: /hasty }, auth: none, to: hasty }";
+    let site = Site::routed("write_timeout: 1s", upstream, route);
+    run_at_once(&site, SLOW);
+    let state = site
+        .gateway
+        .metric("tollgate_breaker_state{upstream=\"hasty\"}");
+    assert_eq!(state, 0, "closed");
+}
+
 /// Drains a site of its own while a connection of this kind has a request under way.
-fn drained(over: super::site::Over, client: impl FnOnce(&mut Peer)) {
+fn drained(over: Over, client: impl FnOnce(&mut Peer)) {
     let site = Site::start();
     let door = site.door(over);
     let mut busy = Peer::holding(&door).expect("a request under way");
@@ -251,7 +301,7 @@ fn drained(over: super::site::Over, client: impl FnOnce(&mut Peer)) {
 
 #[test]
 fn a_drain_lets_requests_finish() {
-    for over in super::site::Over::BOTH {
+    for over in Over::BOTH {
         drained(over, |busy| {
             busy.send([window_update(1, 5)]);
             busy.answers(1, 200).expect("the answer is whole");
@@ -264,7 +314,7 @@ fn a_drain_lets_requests_finish() {
 /// the drain for ever.
 #[test]
 fn a_drain_waits_for_no_pong() {
-    for over in super::site::Over::BOTH {
+    for over in Over::BOTH {
         drained(over, |busy| {
             busy.answering = false;
             busy.send([window_update(1, 5)]);

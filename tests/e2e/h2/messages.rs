@@ -16,14 +16,7 @@ fn post(c: &mut Peer, more: &[(&str, &str)]) -> u32 {
 /// With this content-length and a body in these frames the request is malformed.
 fn length(d: &Door, said: &str, body: &[&str]) -> Verdict {
     let mut c = Peer::new(d)?;
-    let stream = if said == "0" {
-        // Whole as it seems, it is on its way before its body comes.
-        let mut fields = c.fields("POST", "/whole");
-        fields.push(("content-length".into(), said.into()));
-        c.ask(&fields, flag::NONE)
-    } else {
-        post(&mut c, &[("content-length", said)])
-    };
+    let stream = post(&mut c, &[("content-length", said)]);
     let last = body.len() - 1;
     for (n, part) in body.iter().enumerate() {
         let flags = if n == last {
@@ -211,7 +204,29 @@ pub const LENGTHS: &[Case] = &[
         "a body longer than it says",
         |d| {
             length(d, "1", &["test"])?;
-            length(d, "0", &["t"])
+            length(d, "2", &["test"])
+        },
+    ),
+    case(
+        "9113 §8.1.1",
+        "",
+        "a body behind a length of nothing",
+        |d| {
+            let mut c = Peer::new(d)?;
+            let path = format!("/nothing/{}", d.over);
+            let mut fields = c.fields("POST", &path);
+            fields.push(("content-length".into(), "0".into()));
+            let stream = c.ask(&fields, flag::NONE);
+            c.end(stream, b"something");
+            // Whole as it is, the request may have been answered by then.
+            c.until("an end", |seen| {
+                let reply = seen.reply(stream);
+                reply.ended || reply.reset.is_some() || !seen.goaways.is_empty()
+            })?;
+            match d.arrived(&path) {
+                Ok(seen) if !seen.body.is_empty() => Err(c.told("it arrived")),
+                _ => Ok(()),
+            }
         },
     ),
     case(

@@ -7,6 +7,7 @@ use crate::support::{Act, Gateway, Origin, Seen};
 use rustls::ClientConfig;
 use std::fmt;
 use std::sync::Arc;
+use std::thread;
 
 /// The name that the tests ask for.
 pub const NAME: &str = "api.example.com";
@@ -51,7 +52,7 @@ impl Site {
         Self::routed(listener, "", "")
     }
 
-    /// With one more upstream and one more route as well.
+    /// With one more upstream, which may name the `ORIGIN`, and one more route as well.
     pub fn routed(listener: &str, upstream: &str, route: &str) -> Self {
         let authority = Authority::new("tests");
         let leaf = authority.server(&[NAME]);
@@ -61,7 +62,7 @@ impl Site {
         let both = format!("address: \"127.0.0.1:0\"{keys}{listener}");
         let [upstream, route] = [upstream, route].map(|item| match item {
             "" => String::new(),
-            item => format!("- {item}\n"),
+            item => format!("- {item}\n").replace("ORIGIN", &origin.to_string()),
         });
         let config = format!(
             "listeners:\n\
@@ -197,16 +198,41 @@ pub fn run(cases: &[Case]) {
 
 #[track_caller]
 pub fn run_at(site: &Site, cases: &[Case]) {
+    let tried = chosen(cases).flat_map(|case| site.doors().map(|door| attempt(case, &door)));
+    conclude(site, tried.flatten().collect());
+}
+
+/// The same all at once, for cases that wait most of the time.
+#[track_caller]
+pub fn run_at_once(site: &Site, cases: &[Case]) {
+    let tried = thread::scope(|s| {
+        let begin = |case, door| s.spawn(move || attempt(case, &door));
+        let begun: Vec<_> = chosen(cases)
+            .flat_map(|case| site.doors().map(|door| begin(case, door)))
+            .collect();
+        let ended = begun.into_iter().map(|t| t.join().expect("no panic"));
+        ended.flatten().collect()
+    });
+    conclude(site, tried);
+}
+
+fn chosen(cases: &[Case]) -> impl Iterator<Item = &Case> {
     let only = std::env::var("TOLLGATE_TEST_CASE").unwrap_or_default();
-    let mut wrong = Vec::new();
-    for case in cases.iter().filter(|c| c.name.contains(&only)) {
-        for door in site.doors() {
-            if let Err(e) = (case.run)(&door) {
-                let Case { section, name, .. } = case;
-                wrong.push(format!("RFC {section}: {name}, over {}: {e}", door.over));
-            }
-        }
-    }
+    cases.iter().filter(move |case| case.name.contains(&only))
+}
+
+/// What went wrong.
+fn attempt(case: &Case, door: &Door) -> Option<String> {
+    let Case { section, name, .. } = case;
+    let wrong = (case.run)(door).err()?;
+    Some(format!(
+        "RFC {section}: {name}, over {}: {wrong}",
+        door.over
+    ))
+}
+
+#[track_caller]
+fn conclude(site: &Site, mut wrong: Vec<String>) {
     let seen = site.origin.seen();
     let bad = seen.iter().filter(|s| s.header(BAD.0).is_some());
     wrong.extend(bad.map(|s| format!("the origin got what no client plainly sent: {}", s.head)));

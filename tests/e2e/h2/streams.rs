@@ -303,7 +303,7 @@ pub const IDENTIFIERS: &[Case] = &[
             let good = block(&c.fields("GET", "/"));
             let late = bad_request(&c, 3);
             c.send([headers(5, flag::WHOLE, good), late]);
-            c.dies(&[Code::Protocol, Code::StreamClosed])
+            c.dies(&[Code::Protocol])
         },
     ),
     case("9113 §5.1.1", "", "identifiers may be left out", |d| {

@@ -91,6 +91,7 @@ const TABLES: &[&[Case]] = &[
     life::COUNTED,
     life::DEADLINES,
     life::IDLE,
+    life::SLOW,
     messages::FRAMES,
     messages::LENGTHS,
     messages::TRAILERS,

@@ -4,7 +4,7 @@ use super::frame::{
     self, Code, Frame, MAX_FRAME, MOST, WINDOW, data, flag, kind, setting, window_update,
 };
 use super::peer::{Peer, Verdict};
-use super::site::{Case, Site, case, run, run_at};
+use super::site::{Case, Site, case, run, run_at_once};
 use std::net::TcpListener;
 
 const FLOW: &[Code] = &[Code::FlowControl];
@@ -344,5 +344,5 @@ fn the_server_guards_its_windows() {
     let address = deaf.local_addr().expect("an address");
     let upstream = format!("{{ name: deaf, targets: [\"{address}\"] }}");
     let route = "{ name: deaf, match: { path: /deaf }, auth: none, max_body: 1GiB, to: deaf }";
-    run_at(&Site::routed("", &upstream, route), RECEIVING);
+    run_at_once(&Site::routed("", &upstream, route), RECEIVING);
 }
