@@ -1,6 +1,7 @@
 //! What a request over HTTP/2 must keep besides what the library of the protocol looks at, so that
 //! it is judged as one over HTTP/1.1 is (there [`crate::edge::head`] does it, on the bytes).
 
+use super::receive;
 use crate::exchange::connection::Connection;
 use crate::exchange::refusal::Refusal;
 use crate::observe::reason::Reason;
@@ -55,7 +56,8 @@ fn limits(header: &RequestHeader, conn: &Connection) -> Result<(), Refusal> {
 /// RFC 9113 §8.3.1: a path, and nothing that HTTP/1.1 could not carry.
 fn target(header: &RequestHeader) -> Result<(), &'static str> {
     let target = header.uri.path_and_query().map_or("", |t| t.as_str());
-    if !target.starts_with('/') {
+    let whole = target == receive::WHOLE && header.method == Method::OPTIONS;
+    if !target.starts_with('/') && !whole {
         return Err("the request target is not a path");
     }
     if !target.bytes().all(path::may_stand_in_target) {
