@@ -262,10 +262,14 @@ async def many(side, calls, service="Open"):
 
 async def connections_that_age(side, calls):
     """The service sends its connections away (GOAWAY) all the time."""
-    side.service.peers.clear()
+    peers = side.service.peers
+    peers.clear()
+    ends = time.monotonic() + PATIENCE
     await many(side, calls, "Ageing")
-    # Two workers have one each, again and again.
-    assert len(side.service.peers) > 2, f"none was sent away: {side.service.peers}"
+    # Each of two workers has one, again and again. A fast machine is through before one is old.
+    while len(peers) <= 2:
+        assert time.monotonic() < ends, f"none was sent away: {peers}"
+        await many(side, calls, "Ageing")
 
 
 async def a_drain(side):
