@@ -9,7 +9,7 @@ use crate::config::server::{
 };
 use crate::config::{Faults, FileConf, Loaded};
 use crate::edge::accept::{Edge, Socket};
-use crate::edge::connection::Refuse;
+use crate::edge::connection::Counsel;
 use crate::edge::open::Entrance;
 use crate::edge::tls::{self, Reloaded, Tls};
 use crate::exchange::admission::Caps;
@@ -109,10 +109,10 @@ impl Server {
         let (stop, stopping) = watch::channel(false);
         let background = background(&shared.snapshot.load_full(), &shared, &stopping)?;
         let tls = attend(&background, tls);
-        let refuse = refuser(&shared);
+        let counsel = counsel(&shared);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let count = workers.as_ref().map_or(cores, |w| w.value as usize);
-        let edge = start_workers(&shared, count, &refuse)?;
+        let edge = start_workers(&shared, count, &counsel)?;
         let mut server = Self {
             shared: shared.clone(),
             tls,
@@ -127,7 +127,7 @@ impl Server {
             _log: log,
         };
         if let Some(socket) = admin_socket {
-            server.open_admin(conf, &socket, &refuse)?;
+            server.open_admin(conf, &socket, &counsel)?;
         }
         for (socket, entrance) in &sockets {
             edge.open(socket, entrance)?;
@@ -143,7 +143,7 @@ impl Server {
         &mut self,
         conf: &FileConf,
         socket: &Socket,
-        refuse: &Refuse,
+        counsel: &Counsel,
     ) -> Result<(), StartFault> {
         let Some(AdminConf { address, token }) = &conf.admin else {
             return Ok(());
@@ -156,7 +156,12 @@ impl Server {
             token: token.as_ref().map(|t| t.value.clone()),
         });
         let clock = &self.shared.clock;
-        let control = Edge::start("admin", 1, clock, refuse, || app.clone())?;
+        // Asked for what is no request; what is one goes to its own app.
+        let counsel = Counsel {
+            judge: None,
+            ..counsel.clone()
+        };
+        let control = Edge::start("admin", 1, clock, &counsel, || app.clone())?;
         control.open(socket, &Arc::new(Entrance::plain(listener.clone())))?;
         let path = match &address.value {
             AdminAddress::Unix(path) => Some(path.clone()),
@@ -277,13 +282,13 @@ fn share(
     })
 }
 
-fn start_workers(shared: &Arc<Shared>, count: usize, refuse: &Refuse) -> io::Result<Edge> {
+fn start_workers(shared: &Arc<Shared>, count: usize, counsel: &Counsel) -> io::Result<Edge> {
     let conf = Arc::new(PingoraConf {
         threads: 1,
         upstream_keepalive_pool_size: KEPT,
         ..PingoraConf::default()
     });
-    Edge::start("worker", count, &shared.clock, refuse, || {
+    Edge::start("worker", count, &shared.clock, counsel, || {
         let shared = shared.clone();
         Arc::new(http_proxy(&conf, Gateway { shared }))
     })
@@ -299,18 +304,17 @@ fn open_log(conf: &LogConf, clock: &Clock) -> Result<(AccessLog, Writer), StartF
     AccessLog::start(target, buffer.value as usize, clock.clone()).map_err(StartFault::Log)
 }
 
-/// Turns what the edge refuses into an answer that is told like any other.
-fn refuser(shared: &Arc<Shared>) -> Refuse {
-    let shared = shared.clone();
-    Arc::new(move |conn, refused| {
-        front::refuse(
-            &shared,
-            conn,
-            refused.reason,
-            refused.detail,
-            refused.header,
-        )
-    })
+/// What the edge asks the gateway.
+fn counsel(shared: &Arc<Shared>) -> Counsel {
+    let (asked, told) = (shared.clone(), shared.clone());
+    Counsel {
+        refuse: Arc::new(move |conn, refused| {
+            front::refuse(&told, conn, refused.reason, refused.detail, refused.header)
+        }),
+        judge: Some(Arc::new(move |conn, header, has_body| {
+            front::judge(&asked, conn, header, has_body)
+        })),
+    }
 }
 
 /// Starts what runs beside the requests: name resolution, health checks, key sets. Returns once

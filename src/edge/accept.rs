@@ -1,7 +1,7 @@
 //! Workers and listeners: one thread a worker with its own runtime, one accept loop a listener on
 //! each, opened and closed while it runs.
 
-use super::connection::{Door, Refuse, serve};
+use super::connection::{Counsel, Door, serve};
 use super::open::Entrance;
 use super::sweep;
 use crate::base::clock::Clock;
@@ -93,7 +93,7 @@ impl Edge {
         name: &str,
         count: usize,
         clock: &Clock,
-        refuse: &Refuse,
+        counsel: &Counsel,
         make: F,
     ) -> io::Result<Self>
     where
@@ -109,10 +109,10 @@ impl Edge {
             let entered = runtime.enter();
             let app = make();
             drop(entered);
-            let (clock, refuse) = (clock.clone(), refuse.clone());
+            let (clock, counsel) = (clock.clone(), counsel.clone());
             let thread = std::thread::Builder::new()
                 .name(format!("{name}-{n}"))
-                .spawn(move || runtime.block_on(work(inbox, app, clock, refuse)))?;
+                .spawn(move || runtime.block_on(work(inbox, app, clock, counsel)))?;
             workers.push(Worker {
                 orders,
                 thread: Some(thread),
@@ -165,7 +165,7 @@ async fn work<A>(
     mut inbox: mpsc::UnboundedReceiver<Order>,
     app: Arc<A>,
     clock: Clock,
-    refuse: Refuse,
+    counsel: Counsel,
 ) where
     A: HttpServerApp + Send + Sync + 'static,
 {
@@ -182,7 +182,7 @@ async fn work<A>(
                     listener,
                     entrance,
                     clock: clock.clone(),
-                    refuse: refuse.clone(),
+                    counsel: counsel.clone(),
                     running: running.clone(),
                 });
                 let (close, closing) = oneshot::channel();

@@ -3,22 +3,39 @@
 
 use super::body::Delimiter;
 use super::front::Front;
-use super::head::{self, BodyLength, Head};
+use super::head::{self, Head};
 use super::http2;
 use super::open::Entrance;
+use super::request::Parts;
 use crate::base::clock::Clock;
 use crate::exchange::connection::{Connection, Phase};
 use crate::exchange::listener::Listener;
+use crate::gateway::front::{Decided, Judged};
 use crate::observe::reason::Reason;
 use bytes::BytesMut;
 use pingora::apps::HttpServerApp;
+use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
+use std::any::Any;
 use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
 
 /// Makes the answer to a refused header, and tells of it: log line and metric like any refusal.
 pub type Refuse = Arc<dyn Fn(&Arc<Connection>, Refused<'_>) -> Vec<u8> + Send + Sync>;
+
+/// Decides what becomes of a request, which may have a body.
+pub type Judge = Arc<dyn Fn(&Arc<Connection>, RequestHeader, bool) -> Judged + Send + Sync>;
+
+/// What the edge asks the gateway.
+#[derive(Clone)]
+pub struct Counsel {
+    /// Answers what is not a request.
+    pub refuse: Refuse,
+    /// Decides what becomes of a request over HTTP/1.1, before Pingora has it; without one the app
+    /// does.
+    pub judge: Option<Judge>,
+}
 
 /// A request refused before it was one.
 #[derive(Clone, Copy, Debug)]
@@ -44,8 +61,8 @@ pub struct Door<A> {
     pub entrance: Arc<Entrance>,
     /// The clock.
     pub clock: Clock,
-    /// Answers what is not a request.
-    pub refuse: Refuse,
+    /// Who is asked.
+    pub counsel: Counsel,
     /// Never true: a drain is told to each connection by its listener.
     pub running: ShutdownWatch,
 }
@@ -72,18 +89,23 @@ where
         if !await_request(&mut front, &door).await {
             return;
         }
-        let verdict = match head::parse(&front.rest, &door.listener.terms.head) {
-            Head::More => Box::pin(slow_header(&mut front, &door)).await,
+        let verdict = match look(&front, &door) {
+            (Head::More, _) => Box::pin(slow_header(&mut front, &door)).await,
             verdict => Some(verdict),
         };
-        let (len, body) = match verdict {
-            Some(Head::Whole { len, body }) => (len, body),
-            Some(Head::Bad(reason, detail)) => {
+        let (len, body, parts) = match verdict {
+            Some((Head::Whole { len, body }, Some(parts))) => (len, body, parts),
+            Some((Head::Bad(reason, detail), _)) => {
                 return Box::pin(answer(&mut front, &door, reason, detail)).await;
             }
-            Some(Head::More) | None => return,
+            _ => return,
         };
-        match hand_over(front, &door, len, body).await {
+        front.body = Delimiter::new(body);
+        front.conn.count_request();
+        // A proxied request sets its own limit once its route is known.
+        front.conn.arm(Phase::Busy, door.clock.now(), UNROUTED_MS);
+        let header = cut(&mut front.rest, len);
+        match serve_one(front, &door, header, parts).await {
             Some(back) if back.body.done() => front = back,
             // What is left of the body cannot be told from a next request.
             _ => return,
@@ -117,37 +139,80 @@ async fn await_request<A>(front: &mut Front, door: &Door<A>) -> bool {
     }
 }
 
-/// Gives Pingora exactly the header; the stream gives it exactly the body.
-async fn hand_over<A>(
+/// Judges what has come of a header.
+fn look<A>(front: &Front, door: &Door<A>) -> (Head, Option<Parts>) {
+    let limits = &door.listener.terms.head;
+    head::read(&front.rest, limits, |request| {
+        Parts::of(request, &front.rest)
+    })
+}
+
+/// The header alone; what came behind it stays.
+fn cut(rest: &mut BytesMut, len: usize) -> BytesMut {
+    if len == rest.len() {
+        return std::mem::take(rest);
+    }
+    let header = rest.split_to(len);
+    // Not a view of the same buffer: what is left must not keep the header's memory.
+    *rest = BytesMut::from(&rest[..]);
+    header
+}
+
+/// All of a header that Pingora reads of a request that is judged already: its own is put in its place
+/// by the hook, before anything looks at it.
+const PLACEHOLDER: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
+
+/// Serves a request; the connection, if it goes on.
+async fn serve_one<A>(
     mut front: Box<Front>,
     door: &Door<A>,
-    len: usize,
-    body: BodyLength,
+    header: BytesMut,
+    parts: Parts,
 ) -> Option<Box<Front>>
 where
     A: HttpServerApp + Send + Sync + 'static,
 {
-    let header = if len == front.rest.len() {
-        std::mem::take(&mut front.rest)
-    } else {
-        let header = front.rest.split_to(len);
-        // Not a view of the same buffer: what is left must not keep the header's memory.
-        front.rest = BytesMut::from(&front.rest[..]);
-        header
+    let Some(judge) = &door.counsel.judge else {
+        return hand_over(front, door, header, None).await;
     };
-    front.body = Delimiter::new(body);
-    front.conn.count_request();
-    // A proxied request sets its own limit once its route is known.
-    front.conn.arm(Phase::Busy, door.clock.now(), UNROUTED_MS);
+    let request = parts.assemble(&header.freeze()).ok()?;
+    let mut judged = judge(&front.conn, request, !front.body.done());
+    if let Judged::Later(waiting) = judged {
+        judged = waiting.await;
+    }
+    match judged {
+        Judged::Session(decided) => {
+            hand_over(front, door, BytesMut::from(PLACEHOLDER), Some(decided)).await
+        }
+        Judged::Answer { bytes, last } => {
+            front.write_all(&bytes).await.ok()?;
+            front.flush().await.ok()?;
+            (!last).then_some(front)
+        }
+        Judged::Later(_) => None,
+    }
+}
+
+/// Gives Pingora exactly the header, and what was decided of it; the stream gives it exactly the body.
+async fn hand_over<A>(
+    front: Box<Front>,
+    door: &Door<A>,
+    header: BytesMut,
+    decided: Option<Box<Decided>>,
+) -> Option<Box<Front>>
+where
+    A: HttpServerApp + Send + Sync + 'static,
+{
     let mut session = ServerSession::new_http1(front);
     session.set_pipelined_prefix(header);
+    session.set_connection_user_context(decided.map(|d| -> Box<dyn Any + Send + Sync> { d }));
     let reused = door.app.process_new_http(session, &door.running).await?;
     let (stream, _) = reused.consume();
     stream.into_any().downcast::<Front>().ok()
 }
 
 /// The rest of a header that did not come in one piece: the only place that holds a buffer.
-async fn slow_header<A>(front: &mut Front, door: &Door<A>) -> Option<Head> {
+async fn slow_header<A>(front: &mut Front, door: &Door<A>) -> Option<(Head, Option<Parts>)> {
     let now = door.clock.now();
     front
         .conn
@@ -155,16 +220,14 @@ async fn slow_header<A>(front: &mut Front, door: &Door<A>) -> Option<Head> {
     loop {
         let read = front.fill().await;
         if front.conn.expired() {
-            return Some(Head::Bad(
-                Reason::HeaderTimeout,
-                "the request header took too long",
-            ));
+            let why = "the request header took too long";
+            return Some((Head::Bad(Reason::HeaderTimeout, why), None));
         }
         if read.unwrap_or(0) == 0 {
             return None;
         }
-        match head::parse(&front.rest, &door.listener.terms.head) {
-            Head::More => (),
+        match look(front, door) {
+            (Head::More, _) => (),
             verdict => return Some(verdict),
         }
     }
@@ -182,7 +245,7 @@ pub(super) async fn answer<A>(
         detail,
         header: &front.rest,
     };
-    let answer = (door.refuse)(&front.conn, refused);
+    let answer = (door.counsel.refuse)(&front.conn, refused);
     front
         .conn
         .arm(Phase::Busy, door.clock.now(), door.listener.terms.header_ms);

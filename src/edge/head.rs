@@ -44,6 +44,7 @@ pub const MOST_BYTES: u64 = i64::MAX as u64;
 /// Why a header is refused.
 type Fault = (Reason, &'static str);
 
+const MALFORMED: Fault = bad("malformed request header");
 const UNKNOWN_METHOD: Fault = (Reason::MethodUnsupported, "a method that nobody knows");
 
 const fn bad(why: &'static str) -> Fault {
@@ -58,22 +59,38 @@ pub fn empty_lines(bytes: &[u8]) -> usize {
 
 /// Judges `bytes`, which begin where a request begins, a few empty lines before it aside.
 pub fn parse(bytes: &[u8], limits: &Limits) -> Head {
+    let (head, _) = read(bytes, limits, |_| Some(()));
+    head
+}
+
+/// As [`parse`]; and of a header that passes, what `note` takes down. Nothing of it, and it is
+/// refused.
+pub fn read<T>(
+    bytes: &[u8],
+    limits: &Limits,
+    note: impl FnOnce(&httparse::Request<'_, '_>) -> Option<T>,
+) -> (Head, Option<T>) {
     let skipped = empty_lines(bytes);
     if skipped > MOST_EMPTY {
-        return Bad(Reason::BadRequest, "too many empty lines");
+        return (Bad(Reason::BadRequest, "too many empty lines"), None);
     }
-    match header(&bytes[skipped..], limits) {
-        Ok(Some((len, body))) => Whole {
-            len: skipped + len,
-            body,
-        },
-        Ok(None) => More,
-        Err((reason, why)) => Bad(reason, why),
+    match header(&bytes[skipped..], limits, note) {
+        Ok(Some((len, body, noted))) => {
+            let len = skipped + len;
+            (Whole { len, body }, Some(noted))
+        }
+        Ok(None) => (More, None),
+        Err((reason, why)) => (Bad(reason, why), None),
     }
 }
 
-/// The length of the header and what it says of the body; nothing where it is not whole yet.
-fn header(bytes: &[u8], limits: &Limits) -> Result<Option<(usize, BodyLength)>, Fault> {
+/// The length of the header, what it says of the body, and what is noted of it; nothing where it is
+/// not whole yet.
+fn header<T>(
+    bytes: &[u8],
+    limits: &Limits,
+    note: impl FnOnce(&httparse::Request<'_, '_>) -> Option<T>,
+) -> Result<Option<(usize, BodyLength, T)>, Fault> {
     let end = memchr::memmem::find(bytes, b"\r\n\r\n").map(|at| at + 4);
     let Some(len) = end.filter(|len| *len <= limits.bytes) else {
         return unfinished(&bytes[..end.unwrap_or(bytes.len())], limits).map(|()| None);
@@ -92,7 +109,9 @@ fn header(bytes: &[u8], limits: &Limits) -> Result<Option<(usize, BodyLength)>, 
     );
     match parsed {
         Ok(httparse::Status::Complete(n)) if n == len => {
-            judge(&request, limits).map(|body| Some((len, body)))
+            let body = judge(&request, limits)?;
+            let noted = note(&request).ok_or(MALFORMED)?;
+            Ok(Some((len, body, noted)))
         }
         Err(httparse::Error::TooManyHeaders) => {
             Err((Reason::HeadersTooLarge, "too many header fields"))
@@ -100,7 +119,7 @@ fn header(bytes: &[u8], limits: &Limits) -> Result<Option<(usize, BodyLength)>, 
         Err(httparse::Error::Version) if names_a_version(line(bytes)) => {
             Err((Reason::VersionUnsupported, "not HTTP/1.1"))
         }
-        _ => Err(bad("malformed request header")),
+        _ => Err(MALFORMED),
     }
 }
 

@@ -14,6 +14,7 @@ pub mod http2;
 mod linger;
 pub mod open;
 pub mod proxy_protocol;
+pub mod request;
 pub mod stream;
 pub mod sweep;
 pub mod tls;

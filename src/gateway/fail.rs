@@ -17,7 +17,8 @@ use pingora::http::ResponseHeader;
 use pingora::protocols::http::HttpTask;
 use pingora::proxy::{FailToProxy, Session};
 use pingora::{Error, ErrorSource, Result};
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// An answer that the gateway makes itself.
@@ -164,37 +165,65 @@ fn challenge_for(reason: Reason, challenge: &Challenge) -> &str {
 }
 
 /// What the client reads. A missing scope is named; it is the route's, not the caller's.
-fn detail(refusal: &Refusal) -> String {
+fn detail(refusal: &Refusal) -> Cow<'static, str> {
     let (_, general) = status(refusal.reason);
     match (refusal.reason, refusal.challenge.as_deref(), refusal.detail) {
         (Reason::ScopeInsufficient, Some(challenge), _) => {
-            format!("{general}. Required: '{}'", challenge.scopes)
+            format!("{general}. Required: '{}'", challenge.scopes).into()
         }
-        (_, _, Some(exactly)) => format!("{general}: {exactly}"),
-        _ => general.to_owned(),
+        (_, _, Some(exactly)) => format!("{general}: {exactly}").into(),
+        _ => general.into(),
     }
 }
 
+/// A body as older clients know it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Plain<'a> {
+    error: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service: Option<&'a str>,
+}
+
+/// RFC 9457, with what a client and its support need besides.
+#[derive(Serialize)]
+struct Problem<'a> {
+    code: &'a str,
+    detail: &'a str,
+    request_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after: Option<u64>,
+    status: u16,
+    title: &'a str,
+    #[serde(rename = "type")]
+    kind: &'a str,
+}
+
 fn body(refusal: &Refusal, exchange: &Exchange, shape: ErrorShape) -> Bytes {
-    let mut fields = Map::new();
     let detail = detail(refusal);
-    match shape {
-        ErrorShape::Plain => {
-            fields.insert("error".into(), detail.into());
-            let wait = refusal.retry_after_s.map(Value::from);
-            fields.extend(wait.map(|w| ("retryAfter".into(), w)));
-            let service = refusal.service.as_deref().map(Value::from);
-            fields.extend(service.map(|s| ("service".into(), s)));
+    let mut body = Vec::with_capacity(384);
+    // Strings and numbers can always be written.
+    let _ = match shape {
+        ErrorShape::Plain => serde_json::to_writer(
+            &mut body,
+            &Plain {
+                error: &detail,
+                retry_after: refusal.retry_after_s,
+                service: refusal.service.as_deref(),
+            },
+        ),
+        ErrorShape::Problem => {
+            serde_json::to_writer(&mut body, &problem(refusal, exchange, &detail))
         }
-        ErrorShape::Problem => problem(refusal, exchange, &detail, &mut fields),
-    }
-    let mut body = serde_json::to_vec(&fields).unwrap_or_default();
+    };
     body.push(b'\n');
     body.into()
 }
 
-/// RFC 9457. Without a registered type the title is the status's own phrase (§4.2.1).
-fn problem(refusal: &Refusal, exchange: &Exchange, detail: &str, fields: &mut Map<String, Value>) {
+/// Without a registered type the title is the status's own phrase (RFC 9457 §4.2.1).
+fn problem<'a>(refusal: &Refusal, exchange: &'a Exchange, detail: &'a str) -> Problem<'a> {
     let (code, _) = status(refusal.reason);
     let phrase = http::StatusCode::from_u16(code).ok();
     let phrase = phrase.and_then(|s| s.canonical_reason()).unwrap_or("Error");
@@ -205,13 +234,15 @@ fn problem(refusal: &Refusal, exchange: &Exchange, detail: &str, fields: &mut Ma
         ),
         _ => ("about:blank", phrase),
     };
-    let all = json!({ "type": kind, "title": title, "status": code, "detail": detail,
-        "code": refusal.reason.code(), "request_id": exchange.request_id });
-    if let Value::Object(all) = all {
-        fields.extend(all);
+    Problem {
+        code: refusal.reason.code(),
+        detail,
+        request_id: &exchange.request_id,
+        retry_after: refusal.retry_after_s,
+        status: code,
+        title,
+        kind,
     }
-    let wait = refusal.retry_after_s.map(Value::from);
-    fields.extend(wait.map(|w| ("retry_after".into(), w)));
 }
 
 /// The headers that tell of the limit nearest to exhaustion.

@@ -1,15 +1,126 @@
-//! The answer to what the edge refused before it was a request: told like any other refusal.
+//! What the edge asks before Pingora has a session: what becomes of a request, decided as for any
+//! other and answered on the spot where it goes no further; and the answer to what was no request.
 
 use super::record::{self, Sent};
-use super::{Shared, fail};
+use super::screen::{self, Case, Progress};
+use super::{Ctx, Shared, fail, receive};
 use crate::exchange::Exchange;
 use crate::exchange::connection::Connection;
 use crate::exchange::refusal::Refusal;
 use crate::observe::reason::Reason;
 use crate::observe::trace::{self, TraceContext};
+use crate::snapshot::{ErrorShape, Snapshot};
 use http::StatusCode;
+use pingora::http::RequestHeader;
+use pingora::proxy::Session;
+use std::any::Any;
+use std::cell::RefCell;
+use std::io::Write as _;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
+
+/// What becomes of a request.
+pub enum Judged {
+    /// It is answered.
+    Answer {
+        /// The whole answer.
+        bytes: Vec<u8>,
+        /// Whether the connection ends with it.
+        last: bool,
+    },
+    /// It goes on to Pingora, to which this is handed over.
+    Session(Box<Decided>),
+    /// A lookup has to be awaited.
+    Later(Pin<Box<dyn Future<Output = Judged> + Send>>),
+}
+
+/// A request and what was decided of it.
+pub struct Decided {
+    header: RequestHeader,
+    ctx: Ctx,
+}
+
+/// Decides what becomes of a request without a body, or of one with: what is not proxied is answered
+/// on the spot only if there is no body to be read before the next request.
+pub fn judge(
+    shared: &Arc<Shared>,
+    conn: &Arc<Connection>,
+    mut header: RequestHeader,
+    has_body: bool,
+) -> Judged {
+    let snapshot = shared.snapshot.load_full();
+    let mut case = Case::new(shared, conn.clone(), &header);
+    let begun = screen::begin(shared, &snapshot, &mut header, &mut case.exchange, case.now);
+    let outcome = match begun {
+        Ok(Progress::Done(outcome)) => Ok(outcome),
+        Err(refusal) => Err(refusal),
+        Ok(Progress::Ask(question)) => {
+            let shared = shared.clone();
+            return Judged::Later(Box::pin(async move {
+                let Case { exchange, now } = &mut case;
+                let answer =
+                    screen::answer(question, &shared, &snapshot, &mut header, exchange, *now);
+                let outcome = answer.await;
+                conclude(&shared, case, outcome, header, snapshot, has_body)
+            }));
+        }
+    };
+    conclude(shared, case, outcome, header, snapshot, has_body)
+}
+
+fn conclude(
+    shared: &Shared,
+    case: Case,
+    outcome: Result<screen::Outcome, Refusal>,
+    header: RequestHeader,
+    snapshot: Arc<Snapshot>,
+    has_body: bool,
+) -> Judged {
+    let shape = snapshot.errors;
+    let mut ctx = Ctx::default();
+    case.close(shared, outcome, snapshot, &mut ctx);
+    if has_body || ctx.flight.is_some() {
+        return Judged::Session(Box::new(Decided { header, ctx }));
+    }
+    let last = receive::is_last(&header.headers);
+    answer(shared, ctx, shape, last)
+}
+
+/// Answers a request that goes no further.
+fn answer(shared: &Shared, ctx: Ctx, shape: ErrorShape, last: bool) -> Judged {
+    let (refused, said) = (ctx.exchange, ctx.answer);
+    let Some(mut exchange) = refused else {
+        return Judged::Answer {
+            bytes: Vec::new(),
+            last: true,
+        };
+    };
+    let made = said.or_else(|| Some(fail::answer(exchange.refusal.as_ref()?, &exchange, shape)));
+    let last = last || exchange.is_last();
+    let bytes = made.map_or_else(Vec::new, |answer| {
+        if exchange.method != http::Method::HEAD {
+            exchange.bytes_out = answer.body.len() as u64;
+        }
+        let sent = Sent {
+            status: answer.status,
+            bytes_in: 0,
+            protocol: exchange.conn.protocol(),
+        };
+        record::tell(shared, &exchange, &sent);
+        wire(&answer, &exchange, last)
+    });
+    Judged::Answer { bytes, last }
+}
+
+/// The hook: takes over what the edge has decided.
+pub fn take_over(session: &mut Session, ctx: &mut Ctx, decided: Box<dyn Any + Send + Sync>) {
+    if let Ok(decided) = decided.downcast::<Decided>() {
+        let Decided { header, ctx: made } = *decided;
+        *session.req_header_mut() = header;
+        *ctx = made;
+    }
+}
 
 /// Makes the bytes of the answer, counts, and writes the access line.
 pub fn refuse(
@@ -38,7 +149,7 @@ pub fn refuse(
         protocol: exchange.conn.protocol(),
     };
     record::tell(shared, &exchange, &sent);
-    wire(&answer, &exchange)
+    wire(&answer, &exchange, true)
 }
 
 /// What can be read of a request line, for the log: the method, and the path without its query.
@@ -52,25 +163,39 @@ fn request_line(header: &[u8]) -> Option<(http::Method, String)> {
     Some((method, String::from_utf8_lossy(shown).into_owned()))
 }
 
-fn wire(answer: &fail::Answer, exchange: &Exchange) -> Vec<u8> {
+/// An answer as it goes out.
+fn wire(answer: &fail::Answer, exchange: &Exchange, last: bool) -> Vec<u8> {
     let phrase = StatusCode::from_u16(answer.status).ok();
     let phrase = phrase.and_then(|s| s.canonical_reason()).unwrap_or("Error");
-    let mut out = format!("HTTP/1.1 {} {phrase}\r\n", answer.status).into_bytes();
+    let mut out = Vec::with_capacity(512 + answer.body.len());
+    let _ = write!(out, "HTTP/1.1 {} {phrase}\r\n", answer.status);
     for (name, value) in &answer.headers {
         out.extend_from_slice(name.as_str().as_bytes());
         out.extend_from_slice(b": ");
         out.extend_from_slice(value.as_bytes());
         out.extend_from_slice(b"\r\n");
     }
-    let at = UNIX_EPOCH + Duration::from_millis(exchange.started.unix_ms);
-    let end = format!(
-        "date: {}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
-        httpdate::fmt_http_date(at),
-        answer.body.len()
-    );
-    out.extend_from_slice(end.as_bytes());
+    out.extend_from_slice(b"date: ");
+    date(exchange.started.unix_ms / 1000, &mut out);
+    let _ = write!(out, "\r\ncontent-length: {}\r\n", answer.body.len());
+    if last {
+        out.extend_from_slice(b"connection: close\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
     if exchange.method != http::Method::HEAD {
         out.extend_from_slice(&answer.body);
     }
     out
+}
+
+/// The date of an answer (RFC 9110 §5.6.7); written anew once a second.
+fn date(unix_s: u64, out: &mut Vec<u8>) {
+    thread_local!(static LAST: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) });
+    LAST.with_borrow_mut(|(second, text)| {
+        if *second != unix_s || text.is_empty() {
+            *text = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(unix_s));
+            *second = unix_s;
+        }
+        out.extend_from_slice(text.as_bytes());
+    });
 }

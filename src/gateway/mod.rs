@@ -34,6 +34,7 @@ use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, Result};
+use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -75,6 +76,8 @@ pub struct Ctx {
     pub exchange: Option<Exchange>,
     /// Where it goes.
     pub flight: Option<choose::Flight>,
+    /// What is said to it, where it goes nowhere and nothing is wrong with it.
+    pub answer: Option<fail::Answer>,
     /// Body bytes that have come.
     pub bytes_in: u64,
     /// Whether the client was told to go on with its body.
@@ -99,6 +102,16 @@ impl ProxyHttp for Gateway {
     }
 
     fn init_downstream_modules(&self, _: &mut HttpModules) {}
+
+    /// Not a context of the connection: the edge hands over what it has decided of this very request.
+    fn on_connection_reuse(
+        &self,
+        session: &mut Session,
+        ctx: &mut Ctx,
+        decided: Box<dyn Any + Send + Sync>,
+    ) {
+        front::take_over(session, ctx, decided);
+    }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
         screen::enter(&self.shared, session, ctx).await

@@ -4,6 +4,7 @@
 use super::choose::{self, Flight};
 use super::{Ctx, Shared, connection, fail, probe, receive, tunnel};
 use crate::base::clock::Now;
+use crate::exchange::connection::Connection;
 use crate::exchange::listener::Redirect;
 use crate::exchange::refusal::Refusal;
 use crate::exchange::{Exchange, RouteRef};
@@ -31,59 +32,96 @@ pub enum Outcome {
 /// The most time that a lookup may take.
 const LOOKUP: Duration = Duration::from_secs(3);
 
-/// The hook: runs [`judge`] on the session's header and answers what is not proxied. True if it
-/// was answered.
+/// The hook: judges the session's request, where the edge has not done so, and answers what is not
+/// proxied. True if it was answered.
 ///
 /// # Errors
 /// The answer could not be written.
 pub async fn enter(shared: &Shared, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
-    let now = shared.clock.now();
-    let Some(conn) = connection(session).cloned() else {
-        return pingora::Error::e_explain(
-            pingora::ErrorType::InternalError,
-            "a connection that is not from our edge",
-        );
+    if ctx.exchange.is_none() {
+        let Some(conn) = connection(session).cloned() else {
+            return pingora::Error::e_explain(
+                pingora::ErrorType::InternalError,
+                "a connection that is not from our edge",
+            );
+        };
+        let snapshot = shared.snapshot.load_full();
+        let mut case = Case::new(shared, conn, session.req_header());
+        let header = session.req_header_mut();
+        let judged = judge(shared, &snapshot, header, &mut case.exchange, case.now).await;
+        case.close(shared, judged, snapshot, ctx);
+    }
+    let Some(exchange) = &ctx.exchange else {
+        return Ok(false);
     };
-    let terms = &conn.listener.terms;
-    session.set_read_timeout(Some(Duration::from_millis(terms.idle_ms)));
+    let conn = &exchange.conn;
     if !conn.is_stream() && receive::is_last(&session.req_header().headers) {
         session.set_keepalive(None);
     }
-    let snapshot = shared.snapshot.load_full();
-    let (id, trace) = receive::identify(&session.req_header().headers);
-    let mut exchange = Exchange::new(conn, now, id, trace);
-    let outcome = judge(
-        shared,
-        &snapshot,
-        session.req_header_mut(),
-        &mut exchange,
-        now,
-    )
-    .await;
-    ctx.snapshot = Some(snapshot);
-    exchange.times.screened_ns = shared.clock.now().since_ns(now);
-    let answered = match outcome {
-        Ok(Outcome::Proxy(flight)) => {
-            // Where the route bounds the pauses, its bound holds, not the listener's.
-            if let Some(pause_ms) = flight.pause_ms {
-                let pause = peer::beyond(Duration::from_millis(pause_ms));
-                session.set_read_timeout(Some(pause));
-            }
-            ctx.flight = Some(flight);
-            ctx.exchange = Some(exchange);
-            return Ok(false);
+    // Where the route bounds the pauses, its bound holds, not the listener's.
+    let pause_ms = ctx.flight.as_ref().and_then(|flight| flight.pause_ms);
+    let pause = pause_ms.map(|ms| peer::beyond(Duration::from_millis(ms)));
+    let idle = Duration::from_millis(conn.listener.terms.idle_ms);
+    session.set_read_timeout(Some(pause.unwrap_or(idle)));
+    if let Some(answer) = ctx.answer.take() {
+        fail::write(session, answer, ctx).await?;
+    } else if exchange.refusal.is_some() {
+        fail::refuse(session, ctx).await?;
+    } else {
+        return Ok(false);
+    }
+    Ok(true)
+}
+
+/// A request that is being judged.
+pub struct Case {
+    /// The request.
+    pub exchange: Exchange,
+    /// When its header was read.
+    pub now: Now,
+}
+
+impl Case {
+    /// A request that just came in.
+    pub fn new(shared: &Shared, conn: Arc<Connection>, header: &RequestHeader) -> Self {
+        let now = shared.clock.now();
+        let (id, trace) = receive::identify(&header.headers);
+        let exchange = Exchange::new(conn, now, id, trace);
+        Self { exchange, now }
+    }
+
+    /// Puts down what was decided.
+    pub fn close(
+        mut self,
+        shared: &Shared,
+        outcome: Result<Outcome, Refusal>,
+        snapshot: Arc<Snapshot>,
+        ctx: &mut Ctx,
+    ) {
+        self.exchange.times.screened_ns = shared.clock.now().since_ns(self.now);
+        match outcome {
+            Ok(Outcome::Proxy(flight)) => ctx.flight = Some(flight),
+            Ok(Outcome::Answer(answer)) => ctx.answer = Some(answer),
+            Err(refusal) => self.exchange.refusal = Some(refusal),
         }
-        Ok(Outcome::Answer(answer)) => {
-            ctx.exchange = Some(exchange);
-            fail::write(session, answer, ctx).await
-        }
-        Err(refusal) => {
-            exchange.refusal = Some(refusal);
-            ctx.exchange = Some(exchange);
-            fail::refuse(session, ctx).await
-        }
-    };
-    answered.map(|()| true)
+        ctx.exchange = Some(self.exchange);
+        ctx.snapshot = Some(snapshot);
+    }
+}
+
+/// How far a request has come.
+pub enum Progress {
+    /// It is decided.
+    Done(Outcome),
+    /// A filter asks for a lookup.
+    Ask(Question),
+}
+
+/// A lookup that has to be awaited before the request can go on.
+pub struct Question {
+    lookup: Lookup,
+    /// Which filter of the route asks.
+    filter: usize,
 }
 
 /// Decides what becomes of a request.
@@ -97,12 +135,30 @@ pub async fn judge(
     exchange: &mut Exchange,
     now: Now,
 ) -> Result<Outcome, Refusal> {
+    match begin(shared, snapshot, header, exchange, now)? {
+        Progress::Done(outcome) => Ok(outcome),
+        Progress::Ask(question) => answer(question, shared, snapshot, header, exchange, now).await,
+    }
+}
+
+/// Decides what becomes of a request, as far as no lookup is needed.
+///
+/// # Errors
+/// Why it is not served.
+pub fn begin(
+    shared: &Shared,
+    snapshot: &Arc<Snapshot>,
+    header: &mut RequestHeader,
+    exchange: &mut Exchange,
+    now: Now,
+) -> Result<Progress, Refusal> {
     receive::receive(header, exchange, snapshot)?;
     if let Some(answer) = probe::answer(shared, exchange)? {
-        return Ok(Outcome::Answer(answer));
+        return Ok(Progress::Done(Outcome::Answer(answer)));
     }
     if let Some(redirect) = exchange.conn.listener.terms.redirect {
-        return Ok(Outcome::Answer(to_https(redirect, header, exchange)?));
+        let answer = to_https(redirect, header, exchange)?;
+        return Ok(Progress::Done(Outcome::Answer(answer)));
     }
     if let Some(flood) = &snapshot.flood {
         unwrap(flood.request(exchange.client, now))?;
@@ -115,12 +171,32 @@ pub async fn judge(
         metrics: route.metrics.clone(),
     });
     exchange.closes = tunnel::asked(header, route);
-    pass(shared, route, &header.headers, exchange, now).await?;
-    if let Some(answer) = probe::last_hop(header) {
-        return Ok(Outcome::Answer(answer));
+    go_on(shared, route, header, exchange, now, None)
+}
+
+/// Makes the lookups that a route's filters ask for, each once, and decides.
+///
+/// # Errors
+/// Why the request is not served.
+pub async fn answer(
+    mut question: Question,
+    shared: &Shared,
+    snapshot: &Snapshot,
+    header: &mut RequestHeader,
+    exchange: &mut Exchange,
+    now: Now,
+) -> Result<Outcome, Refusal> {
+    loop {
+        look_up(question.lookup, &header.headers).await;
+        exchange.admitted = shared.clock.now();
+        let index = exchange.route.as_ref().map_or(0, |r| r.index);
+        let route = &snapshot.routes[index];
+        let asked = Some(question.filter);
+        match go_on(shared, route, header, exchange, now, asked)? {
+            Progress::Done(outcome) => return Ok(outcome),
+            Progress::Ask(next) => question = next,
+        }
     }
-    let handshake = tunnel::judge(header, exchange.closes)?;
-    choose::upstream(shared, route, &header.headers, exchange, handshake).map(Outcome::Proxy)
 }
 
 /// The https address of what was asked for: the same host, path and query.
@@ -157,20 +233,23 @@ fn find(snapshot: &Snapshot, exchange: &Exchange) -> Result<usize, Refusal> {
     }
 }
 
-/// Runs the route's filters; makes the lookup that one asks for, once, and asks it again.
-async fn pass(
+/// Runs the route's filters, from the one whose lookup was made where there was one, and chooses the
+/// upstream.
+fn go_on(
     shared: &Shared,
     route: &Route,
-    headers: &HeaderMap,
+    header: &mut RequestHeader,
     exchange: &mut Exchange,
     now: Now,
-) -> Result<(), Refusal> {
-    for (n, filter) in route.chain.iter().enumerate() {
-        let mut verdict = filter.request(headers, exchange, now, false);
-        if let Verdict::Ask(lookup) = verdict {
-            look_up(lookup, headers).await;
-            exchange.admitted = shared.clock.now();
-            verdict = filter.request(headers, exchange, exchange.admitted, true);
+    asked: Option<usize>,
+) -> Result<Progress, Refusal> {
+    for (n, filter) in route.chain.iter().enumerate().skip(asked.unwrap_or(0)) {
+        let again = asked == Some(n);
+        let at = if again { exchange.admitted } else { now };
+        let verdict = filter.request(&header.headers, exchange, at, again);
+        if let (Verdict::Ask(lookup), false) = (&verdict, again) {
+            let (lookup, filter) = (lookup.clone(), n);
+            return Ok(Progress::Ask(Question { lookup, filter }));
         }
         if let Err(refusal) = unwrap(verdict) {
             // The limits behind it are told of all the same, not counted.
@@ -181,7 +260,12 @@ async fn pass(
             return Err(refusal);
         }
     }
-    Ok(())
+    if let Some(answer) = probe::last_hop(header) {
+        return Ok(Progress::Done(Outcome::Answer(answer)));
+    }
+    let handshake = tunnel::judge(header, exchange.closes)?;
+    let flight = choose::upstream(shared, route, &header.headers, exchange, handshake)?;
+    Ok(Progress::Done(Outcome::Proxy(flight)))
 }
 
 async fn look_up(lookup: Lookup, headers: &HeaderMap) {

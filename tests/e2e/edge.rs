@@ -6,7 +6,7 @@ use pingora::server::configuration::ServerConf;
 use std::sync::Arc;
 use std::time::Duration;
 use tollgate::edge::accept::{Edge, Socket};
-use tollgate::edge::connection::Refuse;
+use tollgate::edge::connection::Counsel;
 use tollgate::edge::open::Entrance;
 use tollgate::exchange::admission::Caps;
 use tollgate::exchange::listener::{Listener, Terms};
@@ -405,9 +405,12 @@ fn a_listener_is_added_and_one_closes_while_others_serve() {
     let origin = Origin::start();
     let gateway = Gateway::start(&open_config(&origin));
     let shared = gateway.shared();
-    let refuse: Refuse = Arc::new(|_, _| Vec::new());
+    let counsel = Counsel {
+        refuse: Arc::new(|_, _| Vec::new()),
+        judge: None,
+    };
     let conf = Arc::new(ServerConf::default());
-    let edge = Edge::start("more", 2, &shared.clock, &refuse, || {
+    let edge = Edge::start("more", 2, &shared.clock, &counsel, || {
         let shared = shared.clone();
         Arc::new(http_proxy(&conf, tollgate::gateway::Gateway { shared }))
     });
