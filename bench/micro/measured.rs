@@ -18,8 +18,7 @@ use tollgate::upstream::balance::Tried;
 /// A request that just came in, as `gateway::screen` begins with it.
 #[inline]
 fn begin(bench: &Bench) -> Exchange {
-    let (id, trace) = receive::identify(&bench.header.headers);
-    Exchange::new(bench.conn.clone(), bench.now, id, trace)
+    receive::identify(&bench.header.headers, bench.conn.clone(), bench.now)
 }
 
 /// A whole decision, from a parsed header to a target: everything `gateway::screen` does (request

@@ -3,9 +3,11 @@
 //! (RFC 9110 §5.1) and costs a second map to keep.
 
 use bytes::Bytes;
+use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method};
+use pingora::ErrorType::InvalidHTTPHeader;
 use pingora::http::RequestHeader;
-use pingora::{ErrorType, OrErr};
+use pingora::{OrErr, Result};
 use std::ops::Range;
 
 /// The parts of a request header, and where in its bytes they stand.
@@ -35,18 +37,35 @@ impl Parts {
     }
 
     /// The header. Its values are views of `bytes`, which are those that the parts were found in.
-    pub fn assemble(self, bytes: &Bytes) -> pingora::Result<RequestHeader> {
-        let count = Some(self.fields.len());
-        let target = bytes.get(self.target).unwrap_or_default();
-        let mut header = RequestHeader::build_no_case(self.method, target, count)?;
-        for (name, place) in self.fields {
-            let value = bytes.slice(place);
-            header.append_header(
-                name,
-                HeaderValue::from_maybe_shared(value)
-                    .or_err(ErrorType::InvalidHTTPHeader, "a field value")?,
-            )?;
+    ///
+    /// # Errors
+    /// A part is none that can be held.
+    pub fn assemble(self, bytes: &Bytes) -> Result<RequestHeader> {
+        let target = bytes.slice(self.target);
+        if !target.starts_with(b"/") {
+            let mut header = RequestHeader::build_no_case(self.method, &target, None)?;
+            for (name, place) in self.fields {
+                header.append_header(name, value(bytes.slice(place))?)?;
+            }
+            return Ok(header);
         }
-        Ok(header)
+        // Pingora's own way makes every name twice. What it does for a path is this.
+        let mut parts = http::Request::new(()).into_parts().0;
+        parts.method = self.method;
+        let target = PathAndQuery::from_maybe_shared(target);
+        parts.uri = target.or_err(InvalidHTTPHeader, "a target")?.into();
+        parts.headers.reserve(self.fields.len() + SPARE);
+        for (name, place) in self.fields {
+            parts.headers.append(name, value(bytes.slice(place))?);
+        }
+        Ok(parts.into())
     }
+}
+
+/// Room for the fields that a request is given on its way: the copy that goes to the service has it
+/// too.
+const SPARE: usize = 8;
+
+fn value(bytes: Bytes) -> Result<HeaderValue> {
+    HeaderValue::from_maybe_shared(bytes).or_err(InvalidHTTPHeader, "a field value")
 }

@@ -4,13 +4,15 @@ use super::admission::Pass;
 use super::listener::Listener;
 use super::tls::TlsInfo;
 use crate::base::clock::Now;
+use crate::base::net::canonical;
 use crate::observe::metrics::InFlight;
+use http::HeaderValue;
 use std::net::SocketAddr;
 use std::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU32, AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::Waker;
 
 /// What a connection is doing, for the sweeper.
@@ -104,6 +106,8 @@ pub struct Connection {
     /// Of a tunnel: its client has ended its direction since the last sweep.
     half_closed: AtomicBool,
     waker: Mutex<Option<Waker>>,
+    /// The client's address as a field has it; made by the first request that is forwarded.
+    peer_field: OnceLock<HeaderValue>,
     /// Counts it as open, and holds its place; a stream has neither.
     place: Option<(InFlight, Pass)>,
 }
@@ -156,6 +160,7 @@ impl Connection {
             tunnel: AtomicBool::new(false),
             half_closed: AtomicBool::new(false),
             waker: Mutex::new(None),
+            peer_field: OnceLock::new(),
             place: open,
         }
     }
@@ -163,6 +168,16 @@ impl Connection {
     /// Whether it came over TLS.
     pub fn is_tls(&self) -> bool {
         self.tls.is_some()
+    }
+
+    /// The address at the other end as the value of a field.
+    pub fn peer_field(&self) -> HeaderValue {
+        let made = || HeaderValue::from_str(&canonical(self.peer.ip()).to_string());
+        // The text of an address may stand in any field.
+        let unknown = |_| HeaderValue::from_static("unknown");
+        self.peer_field
+            .get_or_init(|| made().unwrap_or_else(unknown))
+            .clone()
     }
 
     /// What is spoken on it, as the access log says it.

@@ -4,6 +4,7 @@
 pub mod admission;
 pub mod call;
 pub mod connection;
+pub mod fields;
 pub mod listener;
 pub mod refusal;
 pub mod tls;
@@ -12,10 +13,12 @@ use crate::base::clock::Now;
 use crate::identity::principal::Principal;
 use crate::limit::Decision;
 use crate::observe::metrics::{RouteMetrics, UpstreamMetrics};
-use crate::observe::trace::TraceContext;
+use crate::observe::trace::{self, TraceContext};
+use bytes::Bytes;
 use call::Call;
 use connection::Connection;
-use http::Method;
+use fields::Fields;
+use http::{HeaderValue, Method};
 use refusal::Refusal;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -37,8 +40,10 @@ pub struct Exchange {
     pub closes: bool,
     /// Whether the peer is a trusted proxy.
     pub trusted_peer: bool,
+    /// What its header had of the fields that are asked for.
+    pub fields: Fields,
     /// Identifies the request in answers and logs.
-    pub request_id: String,
+    pub request_id: RequestId,
     /// The trace it belongs to.
     pub trace: TraceContext,
     /// The method.
@@ -63,6 +68,34 @@ pub struct Exchange {
     pub bytes_out: u64,
     /// When what happened.
     pub times: Times,
+}
+
+/// Identifies a request; can stand in a field as it is.
+#[derive(Clone, Debug)]
+pub struct RequestId(HeaderValue);
+
+impl RequestId {
+    /// An id whose characters may all stand in a field; `None` if one may not.
+    pub fn new(text: String) -> Option<Self> {
+        let value = HeaderValue::from_maybe_shared(Bytes::from(text)).ok()?;
+        value.to_str().is_ok().then_some(Self(value))
+    }
+
+    /// A random one.
+    pub fn random() -> Self {
+        let text = HeaderValue::from_str(&trace::new_request_id());
+        Self(text.unwrap_or_else(|_| HeaderValue::from_static("-")))
+    }
+
+    /// The id.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(self.0.as_bytes()).unwrap_or_default()
+    }
+
+    /// The id as the value of a field.
+    pub fn value(&self) -> HeaderValue {
+        self.0.clone()
+    }
 }
 
 /// A route as logs and metrics know it.
@@ -135,7 +168,12 @@ pub struct Times {
 
 impl Exchange {
     /// A request that just came in, under its id and in its trace.
-    pub fn new(conn: Arc<Connection>, now: Now, request_id: String, trace: TraceContext) -> Self {
+    pub fn new(
+        conn: Arc<Connection>,
+        now: Now,
+        request_id: RequestId,
+        trace: TraceContext,
+    ) -> Self {
         let client = crate::base::net::canonical(conn.peer.ip());
         Self {
             conn,
@@ -144,6 +182,7 @@ impl Exchange {
             client,
             closes: false,
             trusted_peer: false,
+            fields: Fields::default(),
             request_id,
             trace,
             method: Method::GET,

@@ -19,6 +19,7 @@ use pingora::proxy::{FailToProxy, Session};
 use pingora::{Error, ErrorSource, Result};
 use serde::Serialize;
 use std::borrow::Cow;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// An answer that the gateway makes itself.
@@ -111,7 +112,7 @@ pub fn answer(refusal: &Refusal, exchange: &Exchange, shape: ErrorShape) -> Answ
         headers.push((SEC_WEBSOCKET_VERSION, version));
     }
     headers.extend(limit_headers(exchange));
-    headers.extend(text(REQUEST_ID, exchange.request_id.clone()));
+    headers.push((REQUEST_ID, exchange.request_id.value()));
     Answer {
         status: code,
         headers,
@@ -134,7 +135,7 @@ fn call_answer(refusal: &Refusal, exchange: &Exchange) -> Answer {
         headers.push((grpc::PUSHBACK, ms.into()));
     }
     headers.extend(limit_headers(exchange));
-    headers.extend(text(REQUEST_ID, exchange.request_id.clone()));
+    headers.push((REQUEST_ID, exchange.request_id.value()));
     Answer {
         status: 200,
         headers,
@@ -202,28 +203,60 @@ struct Problem<'a> {
 }
 
 fn body(refusal: &Refusal, exchange: &Exchange, shape: ErrorShape) -> Bytes {
-    let detail = detail(refusal);
     let mut body = Vec::with_capacity(384);
-    // Strings and numbers can always be written.
-    let _ = match shape {
-        ErrorShape::Plain => serde_json::to_writer(
-            &mut body,
-            &Plain {
-                error: &detail,
-                retry_after: refusal.retry_after_s,
-                service: refusal.service.as_deref(),
-            },
-        ),
-        ErrorShape::Problem => {
-            serde_json::to_writer(&mut body, &problem(refusal, exchange, &detail))
-        }
-    };
+    let usual = refusal.detail.is_none() && refusal.reason != Reason::ScopeInsufficient;
+    if usual && shape == ErrorShape::Problem {
+        prepared(refusal, exchange, &mut body);
+    } else {
+        let detail = detail(refusal);
+        // Strings and numbers can always be written.
+        let _ = match shape {
+            ErrorShape::Plain => serde_json::to_writer(
+                &mut body,
+                &Plain {
+                    error: &detail,
+                    retry_after: refusal.retry_after_s,
+                    service: refusal.service.as_deref(),
+                },
+            ),
+            ErrorShape::Problem => {
+                serde_json::to_writer(&mut body, &problem(refusal, exchange, &detail))
+            }
+        };
+    }
     body.push(b'\n');
     body.into()
 }
 
+/// Writes what [`problem`] is as JSON; of each reason all but the two values that are the request's own
+/// is written once. An id of a request holds nothing that JSON escapes.
+fn prepared(refusal: &Refusal, exchange: &Exchange, body: &mut Vec<u8>) {
+    static TEXTS: [OnceLock<[Box<str>; 2]>; Reason::COUNT] = [const { OnceLock::new() }; _];
+    const MARK: &str = "\"request_id\":\"-\"";
+    let around = TEXTS[refusal.reason.index()].get_or_init(|| {
+        let general = Refusal::new(refusal.reason);
+        let (_, text) = status(refusal.reason);
+        let whole = serde_json::to_string(&about(&general, "-", text)).unwrap_or_default();
+        let (before, behind) = whole.split_once(MARK).unwrap_or((&whole, ""));
+        [before.into(), behind.into()]
+    });
+    body.extend_from_slice(around[0].as_bytes());
+    body.extend_from_slice(b"\"request_id\":\"");
+    body.extend_from_slice(exchange.request_id.as_str().as_bytes());
+    body.push(b'"');
+    if let Some(seconds) = refusal.retry_after_s {
+        body.extend_from_slice(b",\"retry_after\":");
+        body.extend_from_slice(HeaderValue::from(seconds).as_bytes());
+    }
+    body.extend_from_slice(around[1].as_bytes());
+}
+
 /// Without a registered type the title is the status's own phrase (RFC 9457 §4.2.1).
 fn problem<'a>(refusal: &Refusal, exchange: &'a Exchange, detail: &'a str) -> Problem<'a> {
+    about(refusal, exchange.request_id.as_str(), detail)
+}
+
+fn about<'a>(refusal: &Refusal, request_id: &'a str, detail: &'a str) -> Problem<'a> {
     let (code, _) = status(refusal.reason);
     let phrase = http::StatusCode::from_u16(code).ok();
     let phrase = phrase.and_then(|s| s.canonical_reason()).unwrap_or("Error");
@@ -237,7 +270,7 @@ fn problem<'a>(refusal: &Refusal, exchange: &'a Exchange, detail: &'a str) -> Pr
     Problem {
         code: refusal.reason.code(),
         detail,
-        request_id: &exchange.request_id,
+        request_id,
         retry_after: refusal.retry_after_s,
         status: code,
         title,
@@ -417,6 +450,38 @@ pub async fn after(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::clock::Now;
+    use crate::exchange::RequestId;
+    use crate::exchange::admission::Caps;
+    use crate::exchange::connection::Connection;
+    use crate::exchange::listener::{Listener, Terms};
+    use crate::observe::metrics::Metrics;
+    use crate::observe::trace::TraceContext;
+    use std::sync::Arc;
+
+    fn exchange() -> Exchange {
+        let metrics = Metrics::new("test", 0).listener("test");
+        let listener = Listener::new("test", metrics, Terms::default(), Caps::default());
+        let pass = listener.admission.enter().expect("a place");
+        let conn = Connection::new(Arc::new(listener), ([192, 0, 2, 1], 1).into(), None, pass);
+        let trace = TraceContext::continue_or_start(None);
+        Exchange::new(Arc::new(conn), Now::at_ms(1000), RequestId::random(), trace)
+    }
+
+    #[test]
+    fn what_is_prepared_is_what_would_be_written() {
+        let exchange = exchange();
+        for reason in Reason::ALL {
+            for wait_ms in [None, Some(61_000)] {
+                let mut refusal = Refusal::new(*reason);
+                refusal.retry_after_s = wait_ms.map(|ms: u64| ms / 1000);
+                let (mut made, detail) = (Vec::new(), detail(&refusal));
+                prepared(&refusal, &exchange, &mut made);
+                let want = serde_json::to_vec(&problem(&refusal, &exchange, &detail));
+                assert_eq!(made, want.expect("JSON"), "{reason:?}");
+            }
+        }
+    }
 
     #[test]
     fn every_reason_has_a_status_and_a_text() {

@@ -4,12 +4,13 @@
 use super::send::written;
 use crate::base::net::canonical;
 use crate::exchange::Exchange;
+use crate::exchange::fields::Field;
 use crate::snapshot::Snapshot;
 use bytes::Bytes;
 use http::header::{FORWARDED, HOST};
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::Result;
-use pingora::http::RequestHeader;
 use std::net::{IpAddr, SocketAddr};
 
 /// The addresses a request passed.
@@ -113,14 +114,14 @@ fn address(text: &str) -> Option<IpAddr> {
 ///
 /// # Errors
 /// A value cannot be written into a header.
-pub fn tell(request: &mut RequestHeader, exchange: &Exchange, snapshot: &Snapshot) -> Result<()> {
-    if !exchange.trusted_peer {
+pub fn tell(request: &mut Parts, exchange: &Exchange, snapshot: &Snapshot) -> Result<()> {
+    let told = exchange.fields.has(Field::Origin);
+    if told && !exchange.trusted_peer {
         for name in &TOLD {
-            if request.headers.contains_key(name) {
-                request.remove_header(name);
-            }
+            request.headers.remove(name);
         }
     }
+    let told = told && exchange.trusted_peer;
     let hop = Hop {
         peer: canonical(exchange.conn.peer.ip()),
         proto: if exchange.conn.is_tls() {
@@ -130,12 +131,22 @@ pub fn tell(request: &mut RequestHeader, exchange: &Exchange, snapshot: &Snapsho
         },
         host: host(request),
     };
+    let headers = &mut request.headers;
     if snapshot.forwarded.x_forwarded {
-        old(request, &hop)?;
+        let peer = exchange.conn.peer_field();
+        if told {
+            append_old(headers, &hop, peer)?;
+        } else {
+            headers.insert(FOR, peer);
+            headers.insert(PROTO, HeaderValue::from_static(hop.proto));
+            if let Some(host) = &hop.host {
+                headers.insert(X_HOST, host.clone());
+            }
+        }
     }
     if snapshot.forwarded.forwarded {
-        let told = append(request, &FORWARDED, new(&hop))?;
-        request.insert_header(FORWARDED, told)?;
+        let told = append(headers, &FORWARDED, new(&hop))?;
+        headers.insert(FORWARDED, told);
     }
     Ok(())
 }
@@ -148,7 +159,7 @@ struct Hop {
     host: Option<HeaderValue>,
 }
 
-fn host(request: &RequestHeader) -> Option<HeaderValue> {
+fn host(request: &Parts) -> Option<HeaderValue> {
     let named = request.headers.get(HOST).cloned();
     named.or_else(|| {
         let authority = request.uri.authority()?;
@@ -156,18 +167,21 @@ fn host(request: &RequestHeader) -> Option<HeaderValue> {
     })
 }
 
-fn old(request: &mut RequestHeader, hop: &Hop) -> Result<()> {
-    let hops = append(request, &FOR, hop.peer.to_string())?;
-    request.insert_header(FOR, hops)?;
-    if !request.headers.contains_key(PROTO) {
-        request.insert_header(PROTO, HeaderValue::from_static(hop.proto))?;
+/// Adds to what a trusted proxy has said.
+fn append_old(headers: &mut HeaderMap, hop: &Hop, peer: HeaderValue) -> Result<()> {
+    let hops = if headers.contains_key(FOR) {
+        append(headers, &FOR, hop.peer.to_string())?
+    } else {
+        peer
+    };
+    headers.insert(FOR, hops);
+    if !headers.contains_key(PROTO) {
+        headers.insert(PROTO, HeaderValue::from_static(hop.proto));
     }
-    match &hop.host {
-        Some(host) if !request.headers.contains_key(X_HOST) => {
-            request.insert_header(X_HOST, host.clone())
-        }
-        _ => Ok(()),
+    if let (Some(host), false) = (&hop.host, headers.contains_key(X_HOST)) {
+        headers.insert(X_HOST, host.clone());
     }
+    Ok(())
 }
 
 /// One element of `Forwarded`: an IPv6 address and a host with a port stand in quotes (RFC 7239
@@ -187,8 +201,8 @@ fn new(hop: &Hop) -> String {
 }
 
 /// One more member of a list (RFC 9110 §5.3).
-fn append(request: &RequestHeader, name: &HeaderName, member: String) -> Result<HeaderValue> {
-    let list = match joined(request, name) {
+fn append(headers: &HeaderMap, name: &HeaderName, member: String) -> Result<HeaderValue> {
+    let list = match joined(headers, name) {
         Some(before) => format!("{before}, {member}"),
         None => member,
     };
@@ -196,8 +210,8 @@ fn append(request: &RequestHeader, name: &HeaderName, member: String) -> Result<
 }
 
 /// All values of a field as one list (RFC 9110 §5.3).
-pub fn joined(request: &RequestHeader, name: &HeaderName) -> Option<String> {
-    let values = request.headers.get_all(name).iter();
+pub fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    let values = headers.get_all(name).iter();
     let texts: Vec<&str> = values.filter_map(|v| v.to_str().ok()).collect();
     (!texts.is_empty()).then(|| texts.join(", "))
 }

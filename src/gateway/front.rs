@@ -4,18 +4,18 @@
 use super::record::{self, Sent};
 use super::screen::{self, Case, Progress};
 use super::{Ctx, Shared, fail, receive};
-use crate::exchange::Exchange;
 use crate::exchange::connection::Connection;
+use crate::exchange::fields::Field;
 use crate::exchange::refusal::Refusal;
+use crate::exchange::{Exchange, RequestId};
 use crate::observe::reason::Reason;
-use crate::observe::trace::{self, TraceContext};
+use crate::observe::trace::TraceContext;
 use crate::snapshot::{ErrorShape, Snapshot};
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use std::any::Any;
 use std::cell::RefCell;
-use std::io::Write as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -83,7 +83,9 @@ fn conclude(
     if has_body || ctx.flight.is_some() {
         return Judged::Session(Box::new(Decided { header, ctx }));
     }
-    let last = receive::is_last(&header.headers);
+    let fields = ctx.exchange.as_ref().map(|e| e.fields);
+    let options = fields.is_some_and(|f| f.has(Field::Connection));
+    let last = options && receive::is_last(&header.headers);
     answer(shared, ctx, shape, last)
 }
 
@@ -132,7 +134,7 @@ pub fn refuse(
 ) -> Vec<u8> {
     let now = shared.clock.now();
     let trace = TraceContext::continue_or_start(None);
-    let mut exchange = Exchange::new(conn.clone(), now, trace::new_request_id(), trace);
+    let mut exchange = Exchange::new(conn.clone(), now, RequestId::random(), trace);
     if let Some((method, path)) = request_line(header) {
         exchange.method = method;
         exchange.path = path;
@@ -165,10 +167,12 @@ fn request_line(header: &[u8]) -> Option<(http::Method, String)> {
 
 /// An answer as it goes out.
 fn wire(answer: &fail::Answer, exchange: &Exchange, last: bool) -> Vec<u8> {
-    let phrase = StatusCode::from_u16(answer.status).ok();
-    let phrase = phrase.and_then(|s| s.canonical_reason()).unwrap_or("Error");
+    let status = StatusCode::from_u16(answer.status).unwrap_or_default();
+    let phrase = status.canonical_reason().unwrap_or("Error");
     let mut out = Vec::with_capacity(512 + answer.body.len());
-    let _ = write!(out, "HTTP/1.1 {} {phrase}\r\n", answer.status);
+    for part in ["HTTP/1.1 ", status.as_str(), " ", phrase, "\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
     for (name, value) in &answer.headers {
         out.extend_from_slice(name.as_str().as_bytes());
         out.extend_from_slice(b": ");
@@ -177,7 +181,9 @@ fn wire(answer: &fail::Answer, exchange: &Exchange, last: bool) -> Vec<u8> {
     }
     out.extend_from_slice(b"date: ");
     date(exchange.started.unix_ms / 1000, &mut out);
-    let _ = write!(out, "\r\ncontent-length: {}\r\n", answer.body.len());
+    out.extend_from_slice(b"\r\ncontent-length: ");
+    out.extend_from_slice(HeaderValue::from(answer.body.len()).as_bytes());
+    out.extend_from_slice(b"\r\n");
     if last {
         out.extend_from_slice(b"connection: close\r\n");
     }

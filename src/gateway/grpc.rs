@@ -232,6 +232,7 @@ pub fn message(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exchange::RequestId;
     use crate::exchange::admission::Caps;
     use crate::exchange::connection::Connection;
     use crate::exchange::listener::{Listener, Terms};
@@ -258,7 +259,7 @@ mod tests {
         let pass = listener.admission.enter().expect("a place");
         let conn = Connection::new(listener, ([127, 0, 0, 1], 5000).into(), None, pass);
         let trace = TraceContext::continue_or_start(None);
-        let mut made = Exchange::new(Arc::new(conn), Now::at_ms(1000), String::new(), trace);
+        let mut made = Exchange::new(Arc::new(conn), Now::at_ms(1000), RequestId::random(), trace);
         made.admitted = Now::at_ms(1100);
         made.call = Some(Call::new(deadline));
         made

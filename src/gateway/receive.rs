@@ -2,8 +2,11 @@
 //! that it can run before a proxy session exists.
 
 use super::{forwarded, grpc, http2};
-use crate::exchange::Exchange;
+use crate::base::clock::Now;
+use crate::exchange::connection::Connection;
+use crate::exchange::fields::{Field, Fields};
 use crate::exchange::refusal::Refusal;
+use crate::exchange::{Exchange, RequestId};
 use crate::observe::reason::Reason;
 use crate::observe::trace::{self, TraceContext};
 use crate::route::{host, path};
@@ -11,6 +14,7 @@ use crate::snapshot::Snapshot;
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, Method, Version};
 use pingora::http::RequestHeader;
+use std::sync::Arc;
 
 /// Where a request id comes and goes.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -66,20 +70,35 @@ pub fn receive(
         return Err(Reason::AmbiguousPath.into());
     };
     exchange.path = path.into_owned();
-    if snapshot.via.marks(&header.headers) {
+    if exchange.fields.has(Field::Via) && snapshot.via.marks(&header.headers) {
         return Err(Reason::ProxyLoop.into());
     }
-    expectation(header)?;
+    if exchange.fields.has(Field::Expect) {
+        expectation(header)?;
+    }
     drop_reserved(header, snapshot);
     deadline
 }
 
-/// The request id and the trace: the caller's if they are well-formed, else new ones.
-pub fn identify(headers: &HeaderMap) -> (String, TraceContext) {
-    let sent = single(headers, &REQUEST_ID).filter(|id| trace::accept_request_id(id));
-    let id = sent.map_or_else(trace::new_request_id, str::to_owned);
-    let trace = TraceContext::continue_or_start(single(headers, &TRACEPARENT));
-    (id, trace)
+/// A request that just came in on `conn`: its id and its trace are the caller's if they are
+/// well-formed, else new ones.
+pub fn identify(headers: &HeaderMap, conn: Arc<Connection>, now: Now) -> Exchange {
+    let fields = Fields::of(headers);
+    let sent = |field| {
+        let name = match field {
+            Field::RequestId => REQUEST_ID,
+            _ => TRACEPARENT,
+        };
+        let there = fields.has(field);
+        there.then(|| single(headers, &name)).flatten()
+    };
+    let id = sent(Field::RequestId).filter(|id| trace::accept_request_id(id));
+    let id = id.and_then(|id| RequestId::new(id.to_owned()));
+    let trace = TraceContext::continue_or_start(sent(Field::Traceparent));
+    let id = id.unwrap_or_else(RequestId::random);
+    let mut exchange = Exchange::new(conn, now, id, trace);
+    exchange.fields = fields;
+    exchange
 }
 
 /// The value of a field that came exactly once.
@@ -124,11 +143,13 @@ fn expectation(header: &mut RequestHeader) -> Result<(), Refusal> {
 /// Whether an `OPTIONS` asks about the gateway as a whole: `*`, or a URI without path and query, which
 /// means the same (RFC 9112 §3.2.4).
 fn asks_the_whole(header: &RequestHeader) -> bool {
+    if header.method != Method::OPTIONS {
+        return false;
+    }
     let target = header.raw_path();
     let rest = memchr::memmem::find(target, b"://").map(|at| &target[at + 3..]);
     let bare = |rest: &[u8]| memchr::memchr2(b'/', b'?', rest).is_none();
-    header.method == Method::OPTIONS
-        && (target == WHOLE.as_bytes() || (!target.starts_with(b"/") && rest.is_some_and(bare)))
+    target == WHOLE.as_bytes() || (!target.starts_with(b"/") && rest.is_some_and(bare))
 }
 
 fn host_of(header: &RequestHeader) -> Result<String, Refusal> {
@@ -145,11 +166,12 @@ const OURS: [HeaderName; 2] = [CLIENT_CERT, CLIENT_CERT_CHAIN];
 
 /// Drops every name that is ours in any spelling.
 fn drop_reserved(header: &mut RequestHeader, snapshot: &Snapshot) {
+    let ours = |name: &HeaderName| snapshot.headers.reserved(name) || OURS.contains(name);
+    if !header.headers.keys().any(ours) {
+        return;
+    }
     let names = header.headers.keys();
-    let ours: Vec<HeaderName> = names
-        .filter(|name| snapshot.headers.reserved(name) || OURS.contains(name))
-        .cloned()
-        .collect();
+    let ours: Vec<HeaderName> = names.filter(|name| ours(name)).cloned().collect();
     for name in &ours {
         header.remove_header(name);
     }

@@ -71,7 +71,7 @@ pub fn tell(shared: &Shared, exchange: &Exchange, sent: &Sent) {
         let ended = times.connecting_ns > 0;
         shared.access_log.record(&Record {
             unix_ms: exchange.started.unix_ms,
-            request_id: &exchange.request_id,
+            request_id: exchange.request_id.as_str(),
             trace_id: Some(exchange.trace.trace_id()),
             client_addr: exchange.client,
             client_id: principal.and_then(|p| p.client_id.as_deref()),

@@ -2,8 +2,9 @@
 
 use super::receive::REQUEST_ID;
 use super::send::{plain_length, written};
-use super::{Ctx, Shared, choose, fail, grpc, tunnel};
+use super::{Ctx, Shared, choose, fail, grpc, parts, tunnel};
 use crate::breaker::Permit;
+use crate::exchange::Exchange;
 use crate::exchange::call::Call;
 use crate::exchange::refusal::Refusal;
 use crate::observe::reason::Reason;
@@ -140,24 +141,46 @@ fn refuse(ctx: &mut Ctx, why: &'static str) -> Result<()> {
 
 /// What the header may not hold on its way to the client, and that it has been here.
 fn settle(response: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
-    drop_hop_by_hop(response);
-    // RFC 9112 §6.1, RFC 9110 §8.6: none of these has a body to measure.
-    if response.status.is_informational() || response.status.as_u16() == 204 {
-        response.remove_header(&TRANSFER_ENCODING);
-        response.remove_header(&CONTENT_LENGTH);
-    }
-    if response.headers.contains_key(TRANSFER_ENCODING) {
-        response.insert_header(TRANSFER_ENCODING, HeaderValue::from_static("chunked"))?;
-    }
-    if let Some(length) = plain_length(&response.headers) {
-        response.insert_header(CONTENT_LENGTH, length)?;
-    }
-    if let Some(snapshot) = &ctx.snapshot {
-        let via = written(snapshot.via.value(response.version))?;
-        response.append_header(VIA, via)?;
-    }
-    Ok(())
+    parts::of_response(response, |response| {
+        // With what is added further on the map grows at most once.
+        response.headers.reserve(ADDED);
+        drop_hop_by_hop(&mut response.headers);
+        // RFC 9112 §6.1, RFC 9110 §8.6: none of these has a body to measure.
+        let headers = &mut response.headers;
+        if response.status.is_informational() || response.status.as_u16() == 204 {
+            headers.remove(TRANSFER_ENCODING);
+            headers.remove(CONTENT_LENGTH);
+        }
+        if headers.contains_key(TRANSFER_ENCODING) {
+            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+        if let Some(length) = plain_length(headers) {
+            headers.insert(CONTENT_LENGTH, length.into());
+        }
+        let Some(snapshot) = &ctx.snapshot else {
+            return Ok(());
+        };
+        headers.append(VIA, written(snapshot.via.value(response.version))?);
+        // An interim answer is none yet.
+        if !response.status.is_informational() {
+            tell(headers, ctx);
+        }
+        Ok(())
+    })
 }
+
+/// What the client is told besides: of its limit, and by which name to ask about its request.
+fn tell(headers: &mut HeaderMap, ctx: &Ctx) {
+    if let Some(exchange) = &ctx.exchange {
+        for (name, value) in fail::limit_headers(exchange) {
+            headers.insert(name, value);
+        }
+        headers.insert(REQUEST_ID, exchange.request_id.value());
+    }
+}
+
+/// Fields that most answers are given, by us and by Pingora.
+const ADDED: usize = 8;
 
 /// The hook: completes the header of an answer.
 ///
@@ -169,7 +192,10 @@ pub fn prepare(session: &mut Session, response: &mut ResponseHeader, ctx: &mut C
         response.set_version(Version::HTTP_11);
     }
     if response.status.as_u16() == 101 {
-        drop_hop_by_hop(response);
+        parts::of_response(response, |response| {
+            drop_hop_by_hop(&mut response.headers);
+            tell(&mut response.headers, ctx);
+        });
         tunnel::complete(response)?;
     } else {
         let interim = response.status.is_informational();
@@ -183,18 +209,8 @@ pub fn prepare(session: &mut Session, response: &mut ResponseHeader, ctx: &mut C
     if is_empty(session, response) {
         end(session, ctx);
     }
-    let Some(exchange) = &ctx.exchange else {
-        return Ok(());
-    };
-    if exchange.is_last() {
+    if ctx.exchange.as_ref().is_some_and(Exchange::is_last) {
         session.set_keepalive(None);
-    }
-    for (name, value) in fail::limit_headers(exchange) {
-        response.insert_header(name, value)?;
-    }
-    let id = Bytes::copy_from_slice(exchange.request_id.as_bytes());
-    if let Ok(id) = HeaderValue::from_maybe_shared(id) {
-        response.insert_header(REQUEST_ID, id)?;
     }
     Ok(())
 }
@@ -218,21 +234,38 @@ pub fn end(session: &mut Session, ctx: &mut Ctx) {
     }
 }
 
-fn drop_hop_by_hop(response: &mut ResponseHeader) {
-    let options = response.headers.get_all(CONNECTION).iter();
-    let options = options
-        .filter_map(|v| v.to_str().ok())
-        .flat_map(|v| v.split(','));
-    // Framing is Pingora's own; a service that names these fields means nothing by it.
-    let nominated: Vec<HeaderName> = options
-        .filter_map(|name| name.trim().parse().ok())
-        .filter(|name| ![CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION].contains(name))
-        .collect();
-    for name in nominated.iter().chain(&HOP_BY_HOP).chain([&CONNECTION]) {
-        if response.headers.contains_key(name) {
-            response.remove_header(name);
+/// Drops what is between the service and us alone.
+fn drop_hop_by_hop(headers: &mut HeaderMap) {
+    let (mut options, mut others) = (false, false);
+    for name in headers.keys() {
+        options |= *name == CONNECTION;
+        others |= HOP_BY_HOP.contains(name);
+    }
+    if options {
+        for name in nominated(headers) {
+            headers.remove(name);
+        }
+        headers.remove(CONNECTION);
+    }
+    if others {
+        for name in &HOP_BY_HOP {
+            headers.remove(name);
         }
     }
+}
+
+/// The fields that `Connection` names.
+fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
+    let values = headers.get_all(CONNECTION).iter();
+    // Said by nearly all, and no names of fields.
+    let usual = |v: &&HeaderValue| !matches!(v.as_bytes(), b"keep-alive" | b"close");
+    let options = values.filter(usual).filter_map(|v| v.to_str().ok());
+    let names = options.flat_map(|v| v.split(','));
+    // Framing is Pingora's own; a service that names these fields means nothing by it.
+    names
+        .filter_map(|name| name.trim().parse().ok())
+        .filter(|name| ![CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION].contains(name))
+        .collect()
 }
 
 /// The hook: counts the body as it goes out.

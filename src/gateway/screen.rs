@@ -5,6 +5,7 @@ use super::choose::{self, Flight};
 use super::{Ctx, Shared, connection, fail, probe, receive, tunnel};
 use crate::base::clock::Now;
 use crate::exchange::connection::Connection;
+use crate::exchange::fields::Field;
 use crate::exchange::listener::Redirect;
 use crate::exchange::refusal::Refusal;
 use crate::exchange::{Exchange, RouteRef};
@@ -55,7 +56,8 @@ pub async fn enter(shared: &Shared, session: &mut Session, ctx: &mut Ctx) -> Res
         return Ok(false);
     };
     let conn = &exchange.conn;
-    if !conn.is_stream() && receive::is_last(&session.req_header().headers) {
+    let names_options = exchange.fields.has(Field::Connection) && !conn.is_stream();
+    if names_options && receive::is_last(&session.req_header().headers) {
         session.set_keepalive(None);
     }
     // Where the route bounds the pauses, its bound holds, not the listener's.
@@ -85,8 +87,7 @@ impl Case {
     /// A request that just came in.
     pub fn new(shared: &Shared, conn: Arc<Connection>, header: &RequestHeader) -> Self {
         let now = shared.clock.now();
-        let (id, trace) = receive::identify(&header.headers);
-        let exchange = Exchange::new(conn, now, id, trace);
+        let exchange = receive::identify(&header.headers, conn, now);
         Self { exchange, now }
     }
 
@@ -170,7 +171,8 @@ pub fn begin(
         name: route.name.clone(),
         metrics: route.metrics.clone(),
     });
-    exchange.closes = tunnel::asked(header, route);
+    let upgrades = exchange.fields.has(Field::Upgrade);
+    exchange.closes = upgrades && tunnel::asked(header, route);
     go_on(shared, route, header, exchange, now, None)
 }
 
@@ -260,10 +262,16 @@ fn go_on(
             return Err(refusal);
         }
     }
-    if let Some(answer) = probe::last_hop(header) {
+    if exchange.fields.has(Field::MaxForwards)
+        && let Some(answer) = probe::last_hop(header)
+    {
         return Ok(Progress::Done(Outcome::Answer(answer)));
     }
-    let handshake = tunnel::judge(header, exchange.closes)?;
+    let handshake = if exchange.fields.has(Field::Upgrade) {
+        tunnel::judge(header, exchange.closes)?
+    } else {
+        None
+    };
     let flight = choose::upstream(shared, route, &header.headers, exchange, handshake)?;
     Ok(Progress::Done(Outcome::Proxy(flight)))
 }

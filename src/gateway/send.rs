@@ -3,9 +3,10 @@
 
 use super::forwarded::{self, joined};
 use super::receive::{self, CLIENT_CERT, CLIENT_CERT_CHAIN, REQUEST_ID, TRACEPARENT};
-use super::{Ctx, Shared, grpc};
+use super::{Ctx, Shared, grpc, parts};
 use crate::base::clock::Clock;
 use crate::exchange::Exchange;
+use crate::exchange::fields::Field;
 use crate::exchange::refusal::Refusal;
 use crate::identity::principal::Principal;
 use crate::observe::reason::Reason;
@@ -14,6 +15,7 @@ use bytes::Bytes;
 use http::header::{
     AUTHORIZATION, CONTENT_LENGTH, HOST, InvalidHeaderValue, MAX_FORWARDS, TE, VIA,
 };
+use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
 use pingora::http::RequestHeader;
@@ -34,25 +36,39 @@ pub fn prepare(request: &mut RequestHeader, version: Version, ctx: &Ctx) -> Resu
     let Some(route) = exchange.route.as_ref().map(|r| &snapshot.routes[r.index]) else {
         return Error::e_explain(ErrorType::InternalError, "no route");
     };
-    retarget(request, exchange, route)?;
-    strip_credentials(request, route, snapshot);
-    forwarded::tell(request, exchange, snapshot)?;
-    request.append_header(VIA, written(snapshot.via.value(version))?)?;
-    if let Some(length) = plain_length(&request.headers) {
-        request.insert_header(CONTENT_LENGTH, length)?;
-    }
-    count_hop(request)?;
-    trace(request, exchange)?;
-    tell_certificate(request, exchange)?;
-    if let Some(principal) = &exchange.principal {
-        tell_identity(request, principal, &snapshot.headers)?;
-    }
-    Ok(())
+    let raw = request.raw_path().starts_with(b"/");
+    parts::of_request(request, |request| {
+        // Room for what is added, so that the map grows at most once.
+        request.headers.reserve(ADDED);
+        retarget(request, exchange, route, raw)?;
+        strip_credentials(request, route, snapshot);
+        forwarded::tell(request, exchange, snapshot)?;
+        request
+            .headers
+            .append(VIA, written(snapshot.via.value(version))?);
+        if exchange.fields.has(Field::ContentLength)
+            && let Some(length) = plain_length(&request.headers)
+        {
+            request.headers.insert(CONTENT_LENGTH, length.into());
+        }
+        if exchange.fields.has(Field::MaxForwards) {
+            count_hop(request);
+        }
+        trace(request, exchange)?;
+        tell_certificate(request, exchange)?;
+        match &exchange.principal {
+            Some(principal) => tell_identity(request, principal, &snapshot.headers),
+            None => Ok(()),
+        }
+    })
 }
 
+/// Fields that most requests are given.
+const ADDED: usize = 8;
+
 /// The path that was matched, and no other, without the route's prefix where it is cut off; the
-/// query byte for byte.
-fn retarget(request: &mut RequestHeader, exchange: &Exchange, route: &Route) -> Result<()> {
+/// query byte for byte. `raw`: the target came as a path.
+fn retarget(request: &mut Parts, exchange: &Exchange, route: &Route, raw: bool) -> Result<()> {
     keep_host(request)?;
     let path = if route.strip {
         route.pattern.strip(&exchange.path)
@@ -60,7 +76,7 @@ fn retarget(request: &mut RequestHeader, exchange: &Exchange, route: &Route) -> 
         &exchange.path
     };
     let same = request.uri.authority().is_none() && request.uri.path() == path;
-    if same && request.raw_path().starts_with(b"/") {
+    if same && raw {
         return Ok(());
     }
     let target = match request.uri.query() {
@@ -74,25 +90,25 @@ fn retarget(request: &mut RequestHeader, exchange: &Exchange, route: &Route) -> 
             e,
         )
     })?;
-    request.set_uri(Uri::from(target));
+    request.uri = Uri::from(target);
     Ok(())
 }
 
 /// A client of HTTP/2 names the host in `:authority` (RFC 9113 §8.3.1), which a new target would lose.
-fn keep_host(request: &mut RequestHeader) -> Result<()> {
+fn keep_host(request: &mut Parts) -> Result<()> {
     let named = request.uri.authority().map(|a| a.as_str().to_owned());
-    match named.filter(|_| !request.headers.contains_key(HOST)) {
-        Some(host) => request.insert_header(HOST, value(host)?),
-        None => Ok(()),
+    if let Some(host) = named.filter(|_| !request.headers.contains_key(HOST)) {
+        request.headers.insert(HOST, value(host)?);
     }
+    Ok(())
 }
 
 /// One hop fewer for an `OPTIONS` that says how many are left (RFC 9110 §7.6.2).
-fn count_hop(request: &mut RequestHeader) -> Result<()> {
+fn count_hop(request: &mut Parts) {
     let left = receive::single(&request.headers, &MAX_FORWARDS).and_then(|n| n.parse().ok());
-    match left.filter(|_| request.method == Method::OPTIONS) {
-        Some(n) => request.insert_header(MAX_FORWARDS, u64::saturating_sub(n, 1)),
-        None => Ok(()),
+    if let Some(n) = left.filter(|_| request.method == Method::OPTIONS) {
+        let fewer = u64::saturating_sub(n, 1);
+        request.headers.insert(MAX_FORWARDS, fewer.into());
     }
 }
 
@@ -103,73 +119,72 @@ pub fn plain_length(headers: &HeaderMap) -> Option<u64> {
     std::str::from_utf8(padded).ok()?.parse().ok()
 }
 
-fn strip_credentials(request: &mut RequestHeader, route: &Route, snapshot: &Snapshot) {
+fn strip_credentials(request: &mut Parts, route: &Route, snapshot: &Snapshot) {
     if route.authenticated {
-        request.remove_header(&AUTHORIZATION);
+        request.headers.remove(AUTHORIZATION);
     }
     for name in &snapshot.headers.credentials {
-        if request.headers.contains_key(name) {
-            request.remove_header(name);
-        }
+        request.headers.remove(name);
     }
 }
 
-fn trace(request: &mut RequestHeader, exchange: &Exchange) -> Result<()> {
-    request.insert_header(REQUEST_ID, value(exchange.request_id.clone())?)?;
-    let state = joined(request, &TRACESTATE);
-    let kept = state
-        .as_deref()
-        .and_then(|s| exchange.trace.forward_tracestate(s));
-    match kept {
-        Some(kept) => request.insert_header(TRACESTATE, value(kept.to_owned())?)?,
-        None if state.is_some() => {
-            request.remove_header(&TRACESTATE);
+fn trace(request: &mut Parts, exchange: &Exchange) -> Result<()> {
+    let headers = &mut request.headers;
+    headers.insert(REQUEST_ID, exchange.request_id.value());
+    if exchange.fields.has(Field::Tracestate) {
+        let state = joined(headers, &TRACESTATE);
+        let kept = state
+            .as_deref()
+            .and_then(|s| exchange.trace.forward_tracestate(s));
+        match kept {
+            Some(kept) => drop(headers.insert(TRACESTATE, value(kept.to_owned())?)),
+            None => drop(headers.remove(TRACESTATE)),
         }
-        None => (),
     }
-    request.insert_header(TRACEPARENT, value(exchange.trace.to_header().to_owned())?)
+    let parent = HeaderValue::from_str(exchange.trace.to_header());
+    headers.insert(TRACEPARENT, written(parent)?);
+    Ok(())
 }
 
 /// The client's certificate (RFC 9440), where the listener is told to hand it on.
-fn tell_certificate(request: &mut RequestHeader, exchange: &Exchange) -> Result<()> {
+fn tell_certificate(request: &mut Parts, exchange: &Exchange) -> Result<()> {
     if !exchange.conn.listener.terms.forward_certificate {
         return Ok(());
     }
     let Some(client) = exchange.conn.tls.as_ref().and_then(|t| t.client.as_ref()) else {
         return Ok(());
     };
-    request.insert_header(CLIENT_CERT, value(client.field())?)?;
-    match client.chain_field() {
-        Some(chain) => request.insert_header(CLIENT_CERT_CHAIN, value(chain)?),
-        None => Ok(()),
+    let headers = &mut request.headers;
+    headers.insert(CLIENT_CERT, value(client.field())?);
+    if let Some(chain) = client.chain_field() {
+        headers.insert(CLIENT_CERT_CHAIN, value(chain)?);
     }
+    Ok(())
 }
 
 fn tell_identity(
-    request: &mut RequestHeader,
+    request: &mut Parts,
     principal: &Principal,
-    headers: &IdentityHeaders,
+    names: &IdentityHeaders,
 ) -> Result<()> {
+    let headers = &mut request.headers;
     let texts = [
-        (&headers.user, &principal.user),
-        (&headers.email, &principal.email),
-        (&headers.client, &principal.client_id),
+        (&names.user, &principal.user),
+        (&names.email, &principal.email),
+        (&names.client, &principal.client_id),
     ];
     for (name, text) in texts {
         if let Some(text) = text {
-            request.insert_header(name.clone(), value(encode(text))?)?;
+            headers.insert(name.clone(), value(encode(text))?);
         }
     }
     if !principal.scopes.is_empty() {
-        let scopes = list(principal.scopes.iter(), headers.scopes_form);
-        request.insert_header(headers.scopes.clone(), value(scopes)?)?;
+        let scopes = list(principal.scopes.iter(), names.scopes_form);
+        headers.insert(names.scopes.clone(), value(scopes)?);
     }
     if !principal.roles.is_empty() {
-        let roles = list(
-            principal.roles.iter().map(String::as_str),
-            headers.roles_form,
-        );
-        request.insert_header(headers.roles.clone(), value(roles)?)?;
+        let roles = list(principal.roles.iter().map(String::as_str), names.roles_form);
+        headers.insert(names.roles.clone(), value(roles)?);
     }
     Ok(())
 }
