@@ -83,8 +83,9 @@ impl RequestId {
 
     /// A random one.
     pub fn random() -> Self {
-        let text = HeaderValue::from_str(&trace::new_request_id());
-        Self(text.unwrap_or_else(|_| HeaderValue::from_static("-")))
+        let mut text = trace::REQUEST_ID;
+        let value = HeaderValue::from_str(trace::new_request_id(&mut text));
+        Self(value.unwrap_or_else(|_| HeaderValue::from_static("-")))
     }
 
     /// The id.

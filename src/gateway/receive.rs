@@ -166,12 +166,12 @@ const OURS: [HeaderName; 2] = [CLIENT_CERT, CLIENT_CERT_CHAIN];
 
 /// Drops every name that is ours in any spelling.
 fn drop_reserved(header: &mut RequestHeader, snapshot: &Snapshot) {
-    let ours = |name: &HeaderName| snapshot.headers.reserved(name) || OURS.contains(name);
-    if !header.headers.keys().any(ours) {
+    let names = || header.headers.keys();
+    if !snapshot.headers.any_reserved(names()) && !names().any(|name| OURS.contains(name)) {
         return;
     }
-    let names = header.headers.keys();
-    let ours: Vec<HeaderName> = names.filter(|name| ours(name)).cloned().collect();
+    let ours = |name: &HeaderName| snapshot.headers.reserved(name) || OURS.contains(name);
+    let ours: Vec<HeaderName> = names().filter(|name| ours(name)).cloned().collect();
     for name in &ours {
         header.remove_header(name);
     }
