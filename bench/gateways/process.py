@@ -1,0 +1,80 @@
+"""Starting and ending what a cell needs: pinned, in a process group of its own, ended by its id."""
+
+import os
+import signal
+import socket
+import subprocess
+
+import gateway
+
+GATEWAY_CORE, LOAD_CORE = 0, 1
+
+
+def free_ports(count):
+    """Ports nobody listens on."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+def pinned(core):
+    """What a child does before it becomes its program."""
+
+    def pin():
+        if core is not None and core in os.sched_getaffinity(0):
+            os.sched_setaffinity(0, {core})
+
+    return pin
+
+
+class Started:
+    """A gateway that runs. Its output goes to `output.txt` in the cell's folder."""
+
+    def __init__(self, kind, cell, core=GATEWAY_CORE, before=(), patience=20):
+        self.kind, self.cell = kind, cell
+        kind.configure(cell)
+        argv = [*before, *(str(part) for part in kind.command(cell))]
+        env = {**os.environ, **{name: str(value) for name, value in kind.env(cell).items()}}
+        with open(cell.dir / "output.txt", "wb") as output:
+            self.process = subprocess.Popen(argv, cwd=cell.dir, env=env, stdin=subprocess.DEVNULL, stdout=output,
+                                            stderr=output, start_new_session=True, preexec_fn=pinned(core))
+        up = gateway.wait_until(lambda: self.process.poll() is not None or kind.ready(cell), patience)
+        if not up or self.process.poll() is not None:
+            self.stop()
+            raise gateway.Missing(f"does not start: {self.last_words()}")
+
+    def last_words(self):
+        lines = (self.cell.dir / "output.txt").read_text(errors="replace").strip().splitlines()
+        return " | ".join(lines[-3:])[-600:]
+
+    def pids(self):
+        return self.kind.pids(self.process.pid)
+
+    def stop(self, patience=3):
+        """In good order, and by force what is left of it."""
+        ours = gateway.descendants(self.process.pid)
+        try:
+            self.process.send_signal(self.kind.stop_signal)
+            self.process.wait(patience)
+        except (OSError, subprocess.TimeoutExpired):
+            pass
+        for end in (self.process.pid, *ours):
+            try:
+                if end == self.process.pid:
+                    os.killpg(end, signal.SIGKILL)
+                elif os.getsid(end) == self.process.pid:
+                    os.kill(end, signal.SIGKILL)
+            except OSError:
+                pass
+        self.process.wait()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
