@@ -1,15 +1,47 @@
 """The command line of the harness."""
 
+import argparse
+import os
+import pathlib
+import resource
 import sys
 
+import comparison
 import field
 import gateway
+import report
 
 
 def main(argv):
+    # 10,000 connections, for the gateways as for the load.
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     if argv[:1] == ["parity"]:
         return parity(argv[1:])
-    raise SystemExit("not yet")
+    if argv[:1] == ["report"]:
+        return report.write(pathlib.Path(argv[1]))
+    return compare(argv)
+
+
+def compare(argv):
+    """Measures, writes the results and their report."""
+    words = argparse.ArgumentParser(prog="bench/gateways/run")
+    words.add_argument("--rounds", type=int)
+    words.add_argument("--seconds", type=float)
+    words.add_argument("--minutes", type=float, help="no further step is begun that would not end within these")
+    words.add_argument("--gateways", default="", help="names, with commas between them")
+    words.add_argument("--workloads", default="")
+    words.add_argument("--out", help="a folder; default: bench/results/<date-cpu-cores>")
+    given = words.parse_args(argv)
+    names = [name for name in f"{given.gateways},{given.workloads}".split(",") if name]
+    kinds, workloads = chosen(field.gateways(), gateway.WORKLOADS, names)
+    kinds, versions, missing = installed(kinds)
+    gateway.apt_if_missing(h2load="nghttp2-client", valgrind="valgrind", openssl="openssl", curl="curl")
+    quick = os.environ.get("BENCH") == "quick"
+    settings = comparison.settings(quick, rounds=given.rounds, seconds=given.seconds, minutes=given.minutes)
+    out = pathlib.Path(given.out) if given.out else comparison.place()
+    comparison.Comparison(kinds, versions, missing, workloads, settings, out).run()
+    return report.write(out)
 
 
 def chosen(kinds, workloads, names):
@@ -22,19 +54,20 @@ def chosen(kinds, workloads, names):
 
 
 def installed(kinds):
-    """Those that could be installed, with their versions; a line for each that could not."""
-    versions = {}
+    """Those that could be installed, with their versions; a line for each that could not, and why."""
+    versions, missing = {}, {}
     for kind in kinds:
         try:
             versions[kind.name] = kind.install()
-        except gateway.Missing as missing:
-            print(f"{kind.name}: MISSING, the others go on without it: {missing}", flush=True)
-    return [kind for kind in kinds if kind.name in versions], versions
+        except gateway.Missing as why:
+            missing[kind.name] = str(why)
+            print(f"{kind.name}: MISSING, the others go on without it: {why}", flush=True)
+    return [kind for kind in kinds if kind.name in versions], versions, missing
 
 
 def parity(names):
     kinds, workloads = chosen(field.gateways(), gateway.WORKLOADS, names)
-    kinds, versions = installed(kinds)
+    kinds, versions, _ = installed(kinds)
     ground = field.Field()
     bad = 0
     try:

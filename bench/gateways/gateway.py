@@ -8,6 +8,7 @@ import dataclasses
 import http.client
 import os
 import pathlib
+import shutil
 import signal
 import ssl
 import subprocess
@@ -198,6 +199,13 @@ def apt(*packages):
     except Missing:
         run("apt-get", "update", "-q")
         run(*install, env=env)
+
+
+def apt_if_missing(**packages):
+    """Installs the packages of commands that are not there: `h2load="nghttp2-client"`."""
+    wanted = [package for command, package in packages.items() if not shutil.which(command)]
+    if wanted:
+        apt(*wanted)
 
 
 def pip(requirement):

@@ -26,7 +26,7 @@ def pinned(core):
     """What a child does before it becomes its program."""
 
     def pin():
-        if core is not None and core in os.sched_getaffinity(0):
+        if core is not None and core < os.cpu_count():
             os.sched_setaffinity(0, {core})
 
     return pin

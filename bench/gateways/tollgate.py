@@ -54,6 +54,12 @@ class Tollgate(Gateway):
             "upstreams": [upstream(name, port) for name, port in cell.origins.items()],
             "routes": [route(cell)],
         }
+        if count := cell.extra.get("routes"):
+            config["routes"] = [{**route(cell), "name": f"r{n}", "match": {"path": f"/r{n}"}} for n in range(count)]
+        if cell.extra.get("clients"):
+            config["trusted_proxies"] = ["127.0.0.0/8"]
+            config["limits"] = [{"name": "each", "key": "address", "algorithm": "sliding_window", "rate": f"{MOST}/1m"}]
+            config["routes"][0]["limits"] = ["each"]
         if cell.workload in KEYED:
             config["identity"] = {"api_keys": [{"name": "keys", "file": "keys.yaml"}]}
         if cell.workload in JWT:

@@ -1,6 +1,6 @@
 //! `blast hold`: connections that have asked once and stay, so that what each one costs can be weighed.
 
-use std::io::Read;
+use std::io::{Read, StdinLock};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -55,7 +55,7 @@ pub fn run(options: &Options) -> Result<()> {
         answered: 0,
         buffer: vec![0; 1 << 17],
     };
-    let over = until_input_ends();
+    let over = until_input(|input| drop(input.read_to_end(&mut Vec::new())));
     let (mut events, mut ready) = (Events::with_capacity(1024), false);
     while !over.load(Ordering::Relaxed) {
         let there = if hang { origin.hanging } else { hold.answered };
@@ -68,12 +68,8 @@ pub fn run(options: &Options) -> Result<()> {
             say("ready");
             ready = true;
         }
-        match poll.poll(&mut events, Some(Duration::from_millis(20))) {
-            Err(error) if error.kind() != std::io::ErrorKind::Interrupted => {
-                return Err(error.into());
-            }
-            _ => (),
-        }
+        let polled = poll.poll(&mut events, Some(Duration::from_millis(20)));
+        polled.or_else(origin::interrupted)?;
         for event in &events {
             if event.token().0 >= origin::FIRST {
                 origin.handle(&poll, event)?;
@@ -85,13 +81,13 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Turns true when whoever started us closes our input.
-fn until_input_ends() -> Arc<AtomicBool> {
-    let over = Arc::new(AtomicBool::new(false));
-    let told = Arc::clone(&over);
+/// Turns true when what is to be read of our input has been read.
+pub fn until_input(read: impl FnOnce(&mut StdinLock<'static>) + Send + 'static) -> Arc<AtomicBool> {
+    let done = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&done);
     std::thread::spawn(move || {
-        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        read(&mut std::io::stdin().lock());
         told.store(true, Ordering::Relaxed);
     });
-    over
+    done
 }

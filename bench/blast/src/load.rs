@@ -3,6 +3,8 @@
 //! Prints `begin` and `end` around what is measured, so that whoever reads along can look at the gateway then,
 //! and last one line of JSON.
 
+use std::io::BufRead;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll};
@@ -13,7 +15,7 @@ use crate::options::Options;
 use crate::origin::{self, Origin};
 use crate::tally::Tally;
 use crate::transport::{Link, Target};
-use crate::{Result, http, say};
+use crate::{Result, hold, http, say};
 
 /// Broken connections in a row without an answer between, after which nothing good is to be expected.
 const HOPELESS: u64 = 1000;
@@ -189,9 +191,12 @@ impl Term {
 
 /// `blast load`.
 pub fn run(options: &Options) -> Result<()> {
-    let poll = Poll::new()?;
+    let mut poll = Poll::new()?;
     let mut origin = Origin::listen(&poll, options.all("origin"), Duration::ZERO)?;
     let target = Target::new(options.need("to")?, options.has("tls"))?;
+    if options.has("wait") {
+        wait(&mut poll, &mut origin)?;
+    }
     let mut slots = Vec::new();
     for at in 0..options.or("connections", 64)? {
         let link = Link::open(&target, &poll, at)?;
@@ -228,6 +233,21 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// Says `listening` and is only the origin until a line comes in: by then the gateway is there.
+fn wait(poll: &mut Poll, origin: &mut Origin) -> Result<()> {
+    let go = hold::until_input(|input| drop(input.read_line(&mut String::new())));
+    let mut events = Events::with_capacity(64);
+    say("listening");
+    while !go.load(Ordering::Relaxed) {
+        let waited = poll.poll(&mut events, Some(Duration::from_millis(1)));
+        waited.or_else(origin::interrupted)?;
+        for event in &events {
+            origin.handle(poll, event)?;
+        }
+    }
+    Ok(())
+}
+
 /// The loop itself.
 fn turn(load: &mut Load, origin: &mut Origin, term: &mut Term) -> Result<()> {
     let mut events = Events::with_capacity(1024);
@@ -237,12 +257,8 @@ fn turn(load: &mut Load, origin: &mut Origin, term: &mut Term) -> Result<()> {
     }
     while !term.over(load) {
         load.due()?;
-        match load.poll.poll(&mut events, Some(Duration::ZERO)) {
-            Err(error) if error.kind() != std::io::ErrorKind::Interrupted => {
-                return Err(error.into());
-            }
-            _ => (),
-        }
+        let polled = load.poll.poll(&mut events, Some(Duration::ZERO));
+        polled.or_else(origin::interrupted)?;
         for event in &events {
             if event.token().0 >= origin::FIRST {
                 origin.handle(&load.poll, event)?;

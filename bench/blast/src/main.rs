@@ -3,7 +3,7 @@
 //! ```text
 //! blast origin --listen 127.0.0.1:P=v1 … [--spin]
 //! blast load --to 127.0.0.1:P --requests FILE (--seconds S | --count N) [--warm-up S] [--connections 64]
-//!            [--origin 127.0.0.1:P=v1 …] [--tls] [--new-connections] [--rate R]
+//!            [--origin 127.0.0.1:P=v1 …] [--tls] [--new-connections] [--rate R] [--wait]
 //! blast hold --to 127.0.0.1:P --requests FILE --connections N [--origin …] [--in-flight] [--tls]
 //! blast mint --alg RS256 --key FILE --kid K --issuer I --audience A --count N [--subjects 1000]
 //! ```

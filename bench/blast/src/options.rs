@@ -5,7 +5,7 @@ use std::str::FromStr;
 use crate::Result;
 
 /// Options that take no value.
-const FLAGS: &[&str] = &["tls", "new-connections", "in-flight", "spin"];
+const FLAGS: &[&str] = &["tls", "new-connections", "in-flight", "spin", "wait"];
 
 /// What was asked for.
 pub struct Options {

@@ -254,6 +254,14 @@ fn told(line: &[u8], head: &[u8], place: &Place) -> Vec<u8> {
     told.to_string().into_bytes()
 }
 
+/// A signal came while we waited: that is nothing.
+pub fn interrupted(error: std::io::Error) -> std::io::Result<()> {
+    match error.kind() {
+        std::io::ErrorKind::Interrupted => Ok(()),
+        _ => Err(error),
+    }
+}
+
 /// `blast origin`: until it is ended. Waits for its sockets unless `--spin` is given.
 pub fn run(options: &Options) -> Result<()> {
     let mut poll = Poll::new()?;
@@ -263,7 +271,8 @@ pub fn run(options: &Options) -> Result<()> {
     let spins = options.has("spin") || !delay.is_zero();
     println!("ready");
     loop {
-        poll.poll(&mut events, spins.then_some(Duration::ZERO))?;
+        poll.poll(&mut events, spins.then_some(Duration::ZERO))
+            .or_else(interrupted)?;
         for event in &events {
             origin.handle(&poll, event)?;
         }
