@@ -18,7 +18,7 @@ class Envoy(Gateway):
     departures = [
         "a limit is a token bucket for every value of the header that names the caller (local_ratelimit): one request "
         "more every 60 s / limit",
-        "its statistics are all turned off; no session tickets with TLS",
+        "its statistics are all turned off",
         "the access log's duration is in whole milliseconds",
     ]
     excused = {"forwarded-for": "of a client on the loopback it tells the address of the host's interface"}
@@ -137,7 +137,7 @@ def api_keys(cell):
         "@type": f"{FILTERS}.http.api_key_auth.v3.ApiKeyAuth",
         "credentials": [{"key": key, "client": client} for key, client in pairs],
         "key_sources": [{"header": "X-API-Key"}],
-        "forwarding": {"header": "X-Client-ID"},
+        "forwarding": {"header": "X-Client-ID", "hide_credentials": True},
     }
 
 
@@ -149,7 +149,7 @@ def tokens(cell, cache):
         "audiences": [cell.audience],
         "local_jwks": {"inline_string": json.dumps({"keys": keys})},
         "from_headers": [{"name": "Authorization", "value_prefix": "Bearer "}],
-        "forward": True,
+        "forward": False,
         "claim_to_headers": [{"header_name": "X-User-ID", "claim_name": "sub"}],
         "require_expiration": True,
     }
@@ -212,8 +212,6 @@ def tls(cell):
     pair = {"certificate_chain": {"filename": str(cell.cert)}, "private_key": {"filename": str(cell.key)}}
     return {
         "@type": f"{EXTENSIONS}.transport_sockets.tls.v3.DownstreamTlsContext",
-        "disable_stateless_session_resumption": True,
-        "disable_stateful_session_resumption": True,
         "common_tls_context": {
             "tls_params": {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"},
             "tls_certificates": [pair],

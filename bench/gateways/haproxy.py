@@ -34,8 +34,7 @@ frontend public
 """
 
 TLS_OPTIONS = """\
-    tune.ssl.cachesize 0
-    ssl-default-bind-options ssl-min-ver TLSv1.3 no-tls-tickets
+    ssl-default-bind-options ssl-min-ver TLSv1.3
 """
 
 KEYS = """\
@@ -87,7 +86,7 @@ class Haproxy(Gateway):
         "90 to 10 is by weights in turn, not by chance",
         "access log: a write for every line, to standard output, which is the file: it has no buffered form; the "
         "duration is in whole milliseconds",
-        "no session tickets with TLS; its statistics have no page",
+        "its statistics have no page",
     ]
     countable = True
 
@@ -155,9 +154,9 @@ def after(cell):
     """What the origin is told, and where it stands."""
     made = ""
     if cell.workload in KEYED:
-        made += "    http-request set-header X-Client-ID %[var(txn.client)]\n"
+        made += "    http-request set-header X-Client-ID %[var(txn.client)]\n    http-request del-header X-API-Key\n"
     if cell.workload in JWT:
-        made += "    http-request set-header X-User-ID %[var(txn.client)]\n"
+        made += "    http-request set-header X-User-ID %[var(txn.client)]\n    http-request del-header Authorization\n"
     if cell.workload == "full":
         made += "    http-request set-var(txn.id) req.hdr(X-Request-ID)\n"
         made += "    use_backend v2 if { req.hdr(X-API-Version) -m str v2 }\n"

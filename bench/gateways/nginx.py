@@ -62,6 +62,7 @@ KEYS = """\
     limit_req_status 429;
     limit_req_log_level info;
     proxy_set_header X-Client-ID $client_id;
+    proxy_set_header X-API-Key "";
 """
 
 LUA = """\
@@ -73,6 +74,7 @@ LUA = """\
                      limit = {limit}, cache = {cache} }}
     }}
     proxy_set_header X-User-ID $user_id;
+    proxy_set_header Authorization "";
 """
 
 FULL = """\
@@ -86,8 +88,6 @@ TLS = """\
         ssl_certificate {cert};
         ssl_certificate_key {key};
         ssl_protocols TLSv1.3;
-        ssl_session_cache off;
-        ssl_session_tickets off;
 """
 
 
@@ -103,7 +103,7 @@ class Nginx(Gateway):
         "commercial edition",
         "90 to 10 is by weights in turn, not by chance",
         "a refusal is a page of HTML",
-        "no session tickets with TLS; no metrics",
+        "no metrics",
     ]
     cache = False
     countable = True
