@@ -1,10 +1,13 @@
-"""A bare Pingora: what the library costs that Tollgate is built on. It proxies, and does nothing else."""
+"""A bare Pingora: what the library costs that Tollgate is built on. It proxies, and does nothing else.
+
+Built from bench/bare, or the binary that BARE names.
+"""
 
 import os
 import pathlib
 import signal
 
-from gateway import PLAIN, ROOT, TLS, Gateway, run
+from gateway import BESIDES, PLAIN, ROOT, TLS, Gateway, run
 
 
 class Bare(Gateway):
@@ -20,11 +23,12 @@ class Bare(Gateway):
     countable = True
 
     def __init__(self):
-        self.target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target" / "bare").resolve()
+        self.binary = pathlib.Path(os.environ.get("BARE") or BESIDES / "release" / "bare").resolve()
 
     def install(self):
-        build = ["cargo", "build", "--locked", "--release", "--quiet", "--features", "boringssl"]
-        run(*build, cwd=ROOT / "bench" / "bare", env={**os.environ, "CARGO_TARGET_DIR": str(self.target)})
+        if "BARE" not in os.environ:
+            build = ["cargo", "build", "--locked", "--release", "--quiet", "--features", "boringssl"]
+            run(*build, cwd=ROOT / "bench" / "bare", env={**os.environ, "CARGO_TARGET_DIR": str(BESIDES)})
         lock = (ROOT / "bench" / "bare" / "Cargo.lock").read_text()
         return "pingora " + lock.partition('name = "pingora"\nversion = "')[2].partition('"')[0]
 
@@ -32,7 +36,7 @@ class Bare(Gateway):
         """All by its environment."""
 
     def command(self, cell):
-        return [self.target / "release" / "bare"]
+        return [self.binary]
 
     def env(self, cell):
         listen = f"127.0.0.1:{cell.port}"

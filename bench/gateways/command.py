@@ -4,6 +4,7 @@ import argparse
 import os
 import pathlib
 import resource
+import signal
 import sys
 
 import comparison
@@ -16,6 +17,8 @@ def main(argv):
     # 10,000 connections, for the gateways as for the load.
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    # Whoever ends us ends what we started too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
     if argv[:1] == ["parity"]:
         return parity(argv[1:])
     if argv[:1] == ["report"]:
@@ -29,6 +32,7 @@ def compare(argv):
     words.add_argument("--rounds", type=int)
     words.add_argument("--seconds", type=float)
     words.add_argument("--minutes", type=float, help="no further step is begun that would not end within these")
+    words.add_argument("--busy", type=float, help="the share of its core the load must have had, default 0.99")
     words.add_argument("--gateways", default="", help="names, with commas between them")
     words.add_argument("--workloads", default="")
     words.add_argument("--out", help="a folder; default: bench/results/<date-cpu-cores>")
@@ -38,7 +42,7 @@ def compare(argv):
     kinds, versions, missing = installed(kinds)
     gateway.apt_if_missing(h2load="nghttp2-client", valgrind="valgrind", openssl="openssl", curl="curl")
     quick = os.environ.get("BENCH") == "quick"
-    settings = comparison.settings(quick, rounds=given.rounds, seconds=given.seconds, minutes=given.minutes)
+    settings = comparison.settings(quick, rounds=given.rounds, seconds=given.seconds, minutes=given.minutes, busy=given.busy)
     out = pathlib.Path(given.out) if given.out else comparison.place()
     comparison.Comparison(kinds, versions, missing, workloads, settings, out).run()
     return report.write(out)

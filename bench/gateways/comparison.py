@@ -20,8 +20,8 @@ import scaling
 import weight
 
 # Minutes are for all of it; the reserve is what the phases after the rounds are left.
-QUICK = {"rounds": 1, "seconds": 2.0, "minutes": 8, "reserve": 1}
-WHOLE = {"rounds": 5, "seconds": 8.0, "minutes": 90, "reserve": 25}
+QUICK = {"rounds": 1, "seconds": 2.0, "minutes": 8, "reserve": 1, "busy": 0.99}
+WHOLE = {"rounds": 5, "seconds": 8.0, "minutes": 90, "reserve": 25, "busy": 0.99}
 OPEN_WORKLOADS = ("plain", "full")
 COUNTED = ("plain", "apikey", "rs256", "full", "refused")
 # Seconds a cell takes besides being measured, as far as is not yet known.
@@ -50,7 +50,7 @@ class Comparison:
         self.begun = time.monotonic()
         self.ground, self.tool = field.Field(), blast.Blast()
         warm_up = 0.5 if chosen["quick"] else 1.0
-        self.rounds = rounds.Rounds(self.ground, self.tool, chosen["seconds"], warm_up)
+        self.rounds = rounds.Rounds(self.ground, self.tool, chosen["seconds"], warm_up, chosen["busy"])
         self.results = {
             "begun": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
             "machine": measure.machine(),
@@ -68,6 +68,7 @@ class Comparison:
         try:
             for phase in (self.parity, self.rounds_of_all, self.latency, self.memory, self.instructions, self.scaling):
                 phase()
+                print(f"== {self.gone() / 60:.1f} minutes", flush=True)
                 self.results["minutes"] = round(self.gone() / 60, 1)
                 self.save()
         finally:

@@ -17,6 +17,8 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 TOOLS = ROOT / "target" / "tools"
+# Where what has a lock file of its own is built.
+BESIDES = ROOT / "target" / "bare"
 
 PLAIN = ("plain", "plain64k")
 KEYED = ("apikey", "refused")

@@ -37,6 +37,8 @@ def number(value, form="{:.2f}"):
 def head(figures):
     raw, machine, chosen = figures.raw, figures.raw["machine"], figures.raw["settings"]
     kind = "A quick look, not a measurement. " if chosen["quick"] else ""
+    if chosen["busy"] < 0.99:
+        kind += f"**The machine was shared: rounds count from {chosen['busy']:.0%} of a core for the load.** "
     return (f"# Gateways compared\n\n{kind}{raw['begun']}, {machine['cpu']}, {machine['cores']} cores, "
             f"{machine['memory_mib']} MiB, Linux {machine['kernel']}. {len(figures.rounds)} rounds of {chosen['seconds']:g} s a cell, "
             f"{chosen['connections']} connections, {raw.get('minutes', '?')} minutes in all. The gateway has one worker and one "

@@ -8,8 +8,6 @@ import gateway
 import measure
 import process
 
-# Less of its core than this, and the load was not the one that never waits.
-BUSY = 0.99
 # Of answers under `refused`, those that must be refusals; the rest is what the limit lets pass.
 REFUSED = 0.99
 H2_CONNECTIONS, H2_STREAMS = 8, 8
@@ -24,8 +22,10 @@ def limit(workload):
 class Rounds:
     """Measures cells."""
 
-    def __init__(self, ground, tool, seconds, warm_up):
+    def __init__(self, ground, tool, seconds, warm_up, busy):
         self.ground, self.tool, self.seconds, self.warm_up = ground, tool, seconds, warm_up
+        # Less of its core than this, and the load was not the one that never waits.
+        self.busy = busy
 
     def measure(self, kind, workload):
         """The figures of one cell in one round; `void` says why they do not count."""
@@ -57,12 +57,12 @@ class Rounds:
                 after = measure.tasks(started.pids())
                 result = load.result()
                 figures = self.figures(result, before, after, started)
-        figures["void"] = void(cell.workload, result)
+        figures["void"] = void(cell.workload, result, self.busy)
         return figures
 
     def over_h2(self, kind, cell):
         """With h2load, which waits like others, as the origin then does: they share the core."""
-        argv = ["h2load", "-t1", f"-c{H2_CONNECTIONS}", f"-m{H2_STREAMS}", f"-D{self.seconds}",
+        argv = ["h2load", "-t1", f"-c{H2_CONNECTIONS}", f"-m{H2_STREAMS}", f"-D{max(1, round(self.seconds))}",
                 f"--warm-up-time={max(1, round(self.warm_up))}", f"https://127.0.0.1:{cell.port}/api/items"]
         with self.tool.origin(cell.origins) as origin:
             origin.until("ready")
@@ -71,9 +71,9 @@ class Rounds:
                 before = measure.tasks(started.pids())
                 load.until("Main benchmark duration is over", self.seconds + 30)
                 after = measure.tasks(started.pids())
-                result = h2load_result(load, self.seconds)
+                result = h2load_result(load, max(1, round(self.seconds)))
                 figures = self.figures(result, before, after, started)
-        figures["void"] = void(cell.workload, result)
+        figures["void"] = void(cell.workload, result, self.busy)
         return figures
 
     @staticmethod
@@ -112,7 +112,7 @@ def h2load_result(load, seconds):
     }
 
 
-def void(workload, result):
+def void(workload, result, busy=0.0):
     """Why a round of a cell does not count; None if it does."""
     statuses, total = result["statuses"], result["requests"]
     if not total:
@@ -126,7 +126,7 @@ def void(workload, result):
             return f"only {refusals} of {total} were refused"
     if wrong:
         return f"answers that must not be: {wrong}"
-    if result["busy"] is not None and result["busy"] < BUSY:
+    if result["busy"] is not None and result["busy"] < busy:
         return f"the load had {result['busy']:.1%} of its core"
     if workload == "fresh" and result.get("wrapped"):
         return "tokens were used twice"

@@ -50,7 +50,7 @@ def among(ground, tool, kind, count):
         out.writelines(client(n) for n in range(count))
     some.write_text("".join(client(n) for n in random.Random(count).choices(range(count), k=ASKED)))
     try:
-        with process.Started(kind, cell, core=None, before=SILENT, patience=60) as started:
+        with process.Started(kind, cell, before=SILENT, patience=60) as started:
             asked(tool, cell, every, count)
             pid = started.process.pid
             control("-i", "on", pid)

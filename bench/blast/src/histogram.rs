@@ -28,11 +28,6 @@ impl Histogram {
         self.most = self.most.max(nanoseconds);
     }
 
-    /// How many there are.
-    pub fn count(&self) -> u64 {
-        self.count
-    }
-
     /// The latency that this share of them does not exceed, in microseconds.
     pub fn percentile(&self, share: f64) -> f64 {
         let wanted = ((self.count as f64 * share).ceil() as u64).max(1);
@@ -112,6 +107,6 @@ mod tests {
         (1..=100).for_each(|n| histogram.add(n * 1000));
         assert!((histogram.percentile(0.5) - 50.0).abs() < 0.5);
         assert!((histogram.percentile(0.99) - 99.0).abs() < 0.5);
-        assert_eq!(histogram.count(), 100);
+        assert_eq!(histogram.count, 100);
     }
 }
