@@ -1,6 +1,6 @@
 """The bars Tollgate was given before anything was measured, each met or missed."""
 
-PEERS = ("nginx", "haproxy", "envoy", "envoy-cache", "caddy")
+PEERS = ("nginx", "nginx-cache", "haproxy", "envoy", "envoy-cache", "caddy")
 
 
 class Bar:
@@ -47,7 +47,7 @@ def work(figures):
 
 def memory(figures):
     one = "{:.1f}"
-    yield Bar("MiB resident under 64 connections", figures.peak("tollgate"), 40, one)
+    yield Bar("MiB resident under 64 connections", figures.resident("tollgate"), 40, one)
     yield Bar("KiB of an idle connection", figures.memory("idle", "tollgate"), 4, one)
     yield Bar("KiB of a request in flight", figures.memory("in_flight", "tollgate"), 32, one)
 
@@ -79,7 +79,7 @@ def losses(figures):
         yield from worse(f"instructions, `{workload}`", lambda n, w=workload: figures.instructions(w, n), peers)
     for which, what in (("idle", "memory of an idle connection"), ("in_flight", "memory of a request in flight")):
         yield from worse(what, lambda n, w=which: figures.memory(w, n), peers)
-    yield from worse("memory under 64 connections", figures.peak, peers)
+    yield from worse("memory under 64 connections", figures.resident, peers)
     for workload, table in figures.raw.get("latency", {}).items():
         for which in table:
             for percentile in ("p50", "p90", "p99"):

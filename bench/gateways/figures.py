@@ -54,10 +54,10 @@ class Figures:
         """KiB each, by what is resident."""
         return good(self.raw.get("memory", {}).get(which, {}).get(name), "rss_kib")
 
-    def peak(self, name, workloads=("plain", "full")):
-        """The most that was resident under 64 connections, MiB."""
-        peaks = [self.median(w, name, lambda cell: cell["memory_kib"].get("peak")) for w in workloads]
-        there = [peak for peak in peaks if peak]
+    def resident(self, name, workloads=("plain", "full")):
+        """Resident at the end of a load of 64 connections, MiB; the larger of the two."""
+        found = [self.median(w, name, lambda cell: cell["memory_kib"].get("rss")) for w in workloads]
+        there = [one for one in found if one]
         return max(there) / 1024 if there else None
 
     def growth(self, step, workload=None):

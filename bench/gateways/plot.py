@@ -1,7 +1,7 @@
 """A plot as SVG, written by hand: CPU a request, a bar for every gateway under every workload, user and kernel apart."""
 
 COLOURS = {
-    "tollgate": "#1f6feb", "bare": "#8b949e", "nginx": "#2da44e", "haproxy": "#bf8700",
+    "tollgate": "#1f6feb", "bare": "#8b949e", "nginx": "#2da44e", "nginx-cache": "#7bc96f", "haproxy": "#bf8700",
     "envoy": "#cf222e", "envoy-cache": "#e5734f", "caddy": "#8250df",
 }
 LEFT, WIDTH, ROW, GAP, TOP = 170, 640, 15, 14, 62

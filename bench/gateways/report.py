@@ -107,7 +107,7 @@ def latency(figures):
 
 def memory(figures):
     rows = [
-        [name, number(figures.peak(name), "{:.1f}"), number(figures.memory("idle", name)), number(figures.memory("in_flight", name))]
+        [name, number(figures.resident(name), "{:.1f}"), number(figures.memory("idle", name)), number(figures.memory("in_flight", name))]
         for name in figures.gateways
     ]
     heads = ["", "MiB under 64 connections", "KiB an idle connection", "KiB a request in flight"]
