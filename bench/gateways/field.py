@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import itertools
 import pathlib
 import shutil
 import tempfile
@@ -35,12 +36,11 @@ class Field:
         self.dir.chmod(0o755)
         self.shared = self.dir / "shared"
         materials.make(self.shared)
-        self.number = 0
+        self.numbers = itertools.count(1)
 
     def cell(self, kind, workload, limit, origins=None, **more):
         """A cell with a fresh folder and free ports."""
-        self.number += 1
-        folder = self.dir / f"{self.number}-{kind.name}-{workload}"
+        folder = self.dir / f"{next(self.numbers)}-{kind.name}-{workload}"
         folder.mkdir()
         ports = process.free_ports(5)
         origins = origins or dict(zip(("v1", "v2", "canary"), ports[2:], strict=True))

@@ -14,6 +14,8 @@ class Answer(http.server.BaseHTTPRequestHandler):
     """One connection to an origin."""
 
     protocol_version = "HTTP/1.1"
+    # The header and the body go out one by one; neither is to wait for the other.
+    disable_nagle_algorithm = True
 
     def setup(self):
         super().setup()
