@@ -18,7 +18,6 @@ class Envoy(Gateway):
     departures = [
         "a limit is a token bucket for every value of the header that names the caller (local_ratelimit): one request "
         "more every 60 s / limit",
-        "its statistics are all turned off",
         "the access log's duration is in whole milliseconds",
     ]
     excused = {"forwarded-for": "of a client on the loopback it tells the address of the host's interface"}
@@ -40,8 +39,6 @@ class Envoy(Gateway):
 
     def config(self, cell):
         return {
-            # No metrics, which is in favour of Envoy.
-            "stats_config": {"stats_matcher": {"reject_all": True}},
             "static_resources": {
                 "listeners": [self.listener(cell)],
                 "clusters": [cluster(name, port) for name, port in cell.origins.items()],

@@ -7,6 +7,7 @@ import resource
 from gateway import HERE, JWT, KEYED, WORKLOADS, Gateway, apt, run
 
 PACKAGES = ("nginx-light", "libnginx-mod-http-lua", "lua-cjson")
+CACHED = 4096
 LUA_MODULE = pathlib.Path("/usr/lib/nginx/modules/ngx_http_lua_module.so")
 
 # Everything but `full` writes no access log, which is in favour of nginx.
@@ -105,7 +106,7 @@ class Nginx(Gateway):
         "a refusal is a page of HTML",
         "no metrics",
     ]
-    cache = False
+    cache = 0
     countable = True
 
     def install(self):
@@ -153,7 +154,7 @@ class Nginx(Gateway):
             issuer=cell.issuer,
             audience=cell.audience,
             limit=cell.limit if cell.workload == "full" else "nil",
-            cache=str(self.cache).lower(),
+            cache=self.cache,
         )
         return lua + (FULL if cell.workload == "full" else "")
 
@@ -163,8 +164,8 @@ class NginxCache(Nginx):
 
     name = "nginx-cache"
     workloads = frozenset(JWT)
-    departures = [*Nginx.departures, "4,096 verified tokens are kept (lua-resty-lrucache) until they expire"]
-    cache = True
+    departures = [*Nginx.departures, f"the last {CACHED} verified tokens are kept, and up to as many before them"]
+    cache = CACHED
 
 
 def upstreams(cell):

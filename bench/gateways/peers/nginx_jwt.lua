@@ -7,7 +7,7 @@
 local ffi = require "ffi"
 local base64 = require "ngx.base64"
 local cjson = require "cjson.safe"
-local lrucache = require "resty.lrucache"
+local new = require "table.new"
 
 ffi.cdef [[
 typedef struct { uint64_t words[32]; } gate_sha256;
@@ -41,8 +41,12 @@ local mac_length = ffi.new "unsigned int[1]"
 local unauthorized, too_many = 401, 429
 
 local M = {}
-local issuer, audience, algorithm, right, limit, kept, passed
+local issuer, audience, algorithm, right, limit, cache, passed
 local good_head
+
+-- Verified tokens, each with its caller and its end. Once `young` is full it is the old one, and what was old is gone;
+-- a list in the order of use would cost more with tokens that never come again.
+local young, old, count
 
 -- The SHA-256 of `length` bytes of a string, from a given place on, in `digest`.
 local function hash(text, at, length)
@@ -124,7 +128,8 @@ end
 function M.setup(options)
     issuer, audience, algorithm = options.issuer, options.audience, options.algorithm
     right, limit = makers[algorithm](options.key), options.limit
-    kept = options.cache and lrucache.new(4096) or nil
+    cache = options.cache
+    young, old, count = new(0, cache), {}, 0
     passed = ngx.shared.passed
 end
 
@@ -163,7 +168,7 @@ local function is_printable(text)
     return true
 end
 
--- The claims' caller and how many seconds they still hold, or nothing.
+-- The claims' caller and when they end, or nothing.
 local function permitted(payload)
     local text = base64.decode_base64url(payload)
     local claims = text and cjson.decode(text)
@@ -180,7 +185,7 @@ local function permitted(payload)
     if type(user) ~= "string" or not is_printable(user) then
         return nil
     end
-    return user, claims.exp - now
+    return user, claims.exp
 end
 
 -- The caller whom the field `Authorization` proves, or nothing.
@@ -201,21 +206,23 @@ local function verify(field)
 end
 
 local function verify_once(field)
-    local user = field and kept:get(field)
-    if user then
-        return user
+    local known = field and (young[field] or old[field])
+    if known and known.ends > ngx.time() then
+        return known.user
     end
-    local rest
-    user, rest = verify(field)
+    local user, ends = verify(field)
     if user then
-        kept:set(field, user, rest)
+        if count == cache then
+            young, old, count = new(0, cache), young, 0
+        end
+        young[field], count = { user = user, ends = ends }, count + 1
     end
     return user
 end
 
 -- Lets a request with a good token pass.
 function M.user()
-    local user = (kept and verify_once or verify)(ngx.var.http_authorization)
+    local user = (cache > 0 and verify_once or verify)(ngx.var.http_authorization)
     if not user then
         return ngx.exit(unauthorized)
     end
