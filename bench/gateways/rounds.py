@@ -45,8 +45,9 @@ class Rounds:
             shutil.rmtree(cell.dir, ignore_errors=True)
 
     def over_http1(self, kind, cell):
-        requests = self.tool.requests(self.ground.shared, cell.workload, self.seconds + self.warm_up)
-        options = ["--connections", blast.CONNECTIONS, "--seconds", self.seconds, "--warm-up", self.warm_up]
+        seconds = min(self.seconds, blast.FRESH_SECONDS) if cell.workload == "fresh" else self.seconds
+        requests = self.tool.requests(self.ground.shared, cell.workload, seconds + self.warm_up)
+        options = ["--connections", blast.CONNECTIONS, "--seconds", seconds, "--warm-up", self.warm_up]
         with self.tool.load(cell, requests, *options, *TLS_OPTIONS.get(cell.workload, [])) as load:
             load.until("listening")
             with process.Started(kind, cell) as started:

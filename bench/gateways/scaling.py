@@ -11,7 +11,7 @@ import instructions
 import process
 
 ROUTES, CLIENTS = (10, 10_000), (10, 1_000_000)
-ASKED = 9_500
+ASKED = 3_000
 # The part of a run that only fills Tollgate with clients is not counted, and is fast for that.
 SILENT = ["valgrind", "--tool=callgrind", "--instr-atstart=no", "--callgrind-out-file=callgrind.%p"]
 

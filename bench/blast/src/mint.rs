@@ -1,6 +1,8 @@
 //! `blast mint`: many tokens in little time, one a line.
 
-use std::io::{BufWriter, Write};
+use std::io::Write;
+use std::ops::Range;
+use std::thread::ScopedJoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::hmac;
@@ -19,7 +21,7 @@ use crate::options::Options;
 const GOOD_FOR: u64 = 86_400;
 
 enum Signer {
-    Hs256(hmac::Key),
+    Hs256(Box<hmac::Key>),
     Rs256(RsaKeyPair),
     Es256(EcdsaKeyPair),
 }
@@ -28,7 +30,10 @@ impl Signer {
     fn new(algorithm: &str, path: &str) -> Result<Signer> {
         if algorithm == "HS256" {
             let secret = std::fs::read(path)?;
-            return Ok(Signer::Hs256(hmac::Key::new(hmac::HMAC_SHA256, &secret)));
+            return Ok(Signer::Hs256(Box::new(hmac::Key::new(
+                hmac::HMAC_SHA256,
+                &secret,
+            ))));
         }
         let key = PrivatePkcs8KeyDer::from_pem_file(path).map_err(|e| format!("{path}: {e:?}"))?;
         let der = key.secret_pkcs8_der();
@@ -55,31 +60,68 @@ impl Signer {
     }
 }
 
-/// `blast mint`: token n is of `user-(n modulo subjects)` and has n as its id, so that none is like another.
+/// What is the same in every token.
+struct Die {
+    signer: Signer,
+    head: String,
+    issuer: String,
+    audience: String,
+    subjects: u64,
+    now: u64,
+}
+
+impl Die {
+    /// Token n is of `user-(n modulo subjects)` and has n as its id, so that none is like another.
+    fn token(&self, random: &SystemRandom, n: u64) -> Result<String> {
+        let claims = json!({
+            "iss": self.issuer, "aud": self.audience, "sub": format!("user-{}", n % self.subjects),
+            "iat": self.now, "exp": self.now + GOOD_FOR, "jti": format!("{n:08x}"),
+        });
+        let signed = format!("{}.{}", self.head, url64(claims.to_string().as_bytes()));
+        let signature = url64(&self.signer.sign(random, signed.as_bytes())?);
+        Ok(format!("{signed}.{signature}\n"))
+    }
+
+    /// The tokens of a range, one a line.
+    fn tokens(&self, range: Range<u64>) -> std::result::Result<String, String> {
+        let random = SystemRandom::new();
+        let made = range.map(|n| self.token(&random, n).map_err(|error| error.to_string()));
+        made.collect()
+    }
+}
+
+/// `blast mint`, on as many cores as it may use.
 pub fn run(options: &Options) -> Result<()> {
     let algorithm: String = options.need("alg")?;
-    let signer = Signer::new(&algorithm, &options.need::<String>("key")?)?;
-    let (issuer, audience): (String, String) = (options.need("issuer")?, options.need("audience")?);
     let kid: String = options.need("kid")?;
-    let head = url64(
-        json!({ "alg": algorithm, "typ": "JWT", "kid": kid })
-            .to_string()
-            .as_bytes(),
-    );
-    let subjects = options.or("subjects", 1000_u64)?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-    let random = SystemRandom::new();
-    let mut out = BufWriter::new(std::io::stdout().lock());
-    for n in 0..options.need::<u64>("count")? {
-        let claims = json!({
-            "iss": issuer, "aud": audience, "sub": format!("user-{}", n % subjects),
-            "iat": now, "exp": now + GOOD_FOR, "jti": format!("{n:08x}"),
-        });
-        let signed = format!("{head}.{}", url64(claims.to_string().as_bytes()));
-        let signature = url64(&signer.sign(&random, signed.as_bytes())?);
-        writeln!(out, "{signed}.{signature}")?;
+    let head = json!({ "alg": algorithm, "typ": "JWT", "kid": kid });
+    let die = Die {
+        signer: Signer::new(&algorithm, &options.need::<String>("key")?)?,
+        head: url64(head.to_string().as_bytes()),
+        issuer: options.need("issuer")?,
+        audience: options.need("audience")?,
+        subjects: options.or("subjects", 1000)?,
+        now: SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(),
+    };
+    let count: u64 = options.need("count")?;
+    let parts = std::thread::available_parallelism()?.get() as u64;
+    let all = std::thread::scope(|scope| {
+        let part = |at: u64| count * at / parts..count * (at + 1) / parts;
+        let minted: Vec<_> = (0..parts)
+            .map(|at| {
+                scope.spawn({
+                    let die = &die;
+                    move || die.tokens(part(at))
+                })
+            })
+            .collect();
+        let joined = minted.into_iter().map(ScopedJoinHandle::join);
+        joined.collect::<Vec<_>>()
+    });
+    for part in all {
+        let text = part.map_err(|_| "a thread ended")??;
+        std::io::stdout().write_all(text.as_bytes())?;
     }
-    out.flush()?;
     Ok(())
 }
 
