@@ -132,7 +132,8 @@ def forwarded_for(asker):
 
 
 def hop_by_hop(asker):
-    seen, _ = asker.told([] if asker.cell.workload == "h2" else [("Keep-Alive", "timeout=5"), ("Proxy-Connection", "keep-alive")])
+    sent = [("Keep-Alive", "timeout=5"), ("Proxy-Connection", "keep-alive")]
+    seen, _ = asker.told([] if asker.cell.workload == "h2" else sent)
     passed = [name for name in ("keep-alive", "proxy-connection", "te", "upgrade") if seen["all"][name]]
     if passed:
         yield f"passed on: {', '.join(passed)}"
@@ -200,7 +201,8 @@ def bad_tokens(asker):
     yield "algorithm none", materials.token(cell.shared, "none", claims, kid=cell.kid)
     public = cell.rs256_public.read_bytes()
     for kid in {cell.kid, "hs"}:
-        yield f"HS256 with the public key of RSA as its secret, kid {kid}", materials.token(cell.shared, "HS256", claims, public, kid)
+        confused = materials.token(cell.shared, "HS256", claims, public, kid)
+        yield f"HS256 with the public key of RSA as its secret, kid {kid}", confused
     for algorithm in {"HS256", "RS256", "ES256"} - {right}:
         yield f"{algorithm}, which the route does not take", materials.token(cell.shared, algorithm, claims)
 

@@ -40,8 +40,8 @@ def head(figures):
     if chosen["busy"] < 0.99:
         kind += f"**The machine was shared: rounds count from {chosen['busy']:.0%} of a core for the load.** "
     return (f"# Gateways compared\n\n{kind}{raw['begun']}, {machine['cpu']}, {machine['cores']} cores, "
-            f"{machine['memory_mib']} MiB, Linux {machine['kernel']}. {len(figures.rounds)} rounds of {chosen['seconds']:g} s a cell, "
-            f"{chosen['connections']} connections, {raw.get('minutes', '?')} minutes in all. The gateway has one worker and one "
+            f"{machine['memory_mib']} MiB, Linux {machine['kernel']}. {len(figures.rounds)} rounds of "
+            f"{chosen['seconds']:g} s a cell, {chosen['connections']} connections, {raw.get('minutes', '?')} minutes in all. The gateway has one worker and one "
             "core, the load and the origin the other one. What is compared, and what is not, stands in "
             "`bench/gateways/README.md`; everything here is made from `gateways.json`.")
 
@@ -106,10 +106,10 @@ def latency(figures):
 
 
 def memory(figures):
-    rows = [
-        [name, number(figures.resident(name), "{:.1f}"), number(figures.memory("idle", name)), number(figures.memory("in_flight", name))]
-        for name in figures.gateways
-    ]
+    rows = []
+    for name in figures.gateways:
+        each = [number(figures.memory(which, name)) for which in ("idle", "in_flight")]
+        rows.append([name, number(figures.resident(name), "{:.1f}"), *each])
     heads = ["", "MiB under 64 connections", "KiB an idle connection", "KiB a request in flight"]
     return f"## Memory\n\nResident, all processes of a gateway together.\n\n{table(heads, rows)}"
 

@@ -70,7 +70,7 @@ impl Origin {
                 listener,
                 name: name.to_owned(),
                 small: answer(name, "text/plain", &[b'y'; 100]),
-                large: answer(name, "text/plain", &[b'x'; 65_536]),
+                large: answer(name, "text/plain", &vec![b'x'; 65_536]),
             });
         }
         Ok(origin)
@@ -107,11 +107,11 @@ impl Origin {
             if *when > Instant::now() {
                 return;
             }
-            if let Some((_, at, bytes)) = self.delayed.pop_front() {
-                if let Some(connection) = self.connections[at].as_mut() {
-                    connection.out.extend_from_slice(&bytes);
-                    connection.flush();
-                }
+            if let Some((_, at, bytes)) = self.delayed.pop_front()
+                && let Some(connection) = self.connections[at].as_mut()
+            {
+                connection.out.extend_from_slice(&bytes);
+                connection.flush();
             }
         }
     }

@@ -50,7 +50,7 @@ impl Tally {
     /// All of it. Slices are whole seconds, by the time a request was due.
     pub fn told(&self) -> Value {
         let wall = self.begun.elapsed();
-        let busy = (cpu_time() - self.cpu).as_secs_f64() / wall.as_secs_f64();
+        let busy = cpu_time().saturating_sub(self.cpu).as_secs_f64() / wall.as_secs_f64();
         let mut all = Histogram::new();
         self.slices.iter().for_each(|slice| all.merge(slice));
         let whole = self.slices.iter().take(wall.as_secs() as usize);
