@@ -31,10 +31,10 @@ http {{
     keepalive_timeout 600s;
     keepalive_requests 1000000000;
     proxy_http_version 1.1;
-    # An answer of 64 KiB stays in memory.
-    proxy_buffers 16 16k;
-    proxy_buffer_size 16k;
-    proxy_busy_buffers_size 64k;
+    # Whatever its size, an answer stays in memory.
+    proxy_buffers {buffers};
+    proxy_buffer_size {buffer};
+    proxy_busy_buffers_size {busy};
     proxy_max_temp_file_size 0;
     # The fields of one hop that nginx does not strip by itself are set to nothing.
     proxy_set_header Connection "";
@@ -133,6 +133,7 @@ class Nginx(Gateway):
             files=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
             dir=cell.dir,
             log=f"access_log {cell.access_log} line buffer=64k flush=1s;" if full else "access_log off;",
+            **buffers(cell),
             upstreams=upstreams(cell),
             http=self.http(cell),
             port=cell.port,
@@ -166,6 +167,13 @@ class NginxCache(Nginx):
     workloads = frozenset(JWT)
     departures = [*Nginx.departures, f"the last {CACHED} verified tokens are kept, and up to as many before them"]
     cache = CACHED
+
+
+def buffers(cell):
+    """Where answers are large, one buffer holds all of it; else little memory is held for each."""
+    if cell.workload == "plain64k":
+        return {"buffers": "4 72k", "buffer": "72k", "busy": "144k"}
+    return {"buffers": "16 16k", "buffer": "16k", "busy": "64k"}
 
 
 def upstreams(cell):
