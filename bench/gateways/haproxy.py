@@ -1,6 +1,8 @@
 """HAProxy of Debian, with its own JWT functions, maps and stick tables; no Lua."""
 
-from gateway import JWT, KEYED, WORKLOADS, Gateway, Missing, apt, run
+import http.client
+
+from gateway import JWT, KEYED, WORKLOADS, Gateway, Missing, apt, connect, run
 
 # A workload other than `full` writes no log, which is in favour of HAProxy.
 BASE = """\
@@ -113,6 +115,14 @@ class Haproxy(Gateway):
             # It writes to files only as its standard output.
             return ["sh", "-c", 'out=$1; shift; exec "$@" > "$out"', "sh", cell.access_log, *argv]
         return argv
+
+    def ready(self, cell):
+        """As for any, with the patience for its three tries of a second each where no origin is there yet."""
+        try:
+            connect(cell, timeout=5).getresponse().read()
+        except (OSError, http.client.HTTPException):
+            return False
+        return True
 
     def config(self, cell):
         return BASE.format(
