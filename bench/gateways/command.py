@@ -10,6 +10,9 @@ import sys
 import comparison
 import field
 import gateway
+import latency
+import origin
+import parity as parity_of
 import report
 
 
@@ -21,6 +24,8 @@ def main(argv):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
     if argv[:1] == ["parity"]:
         return parity(argv[1:])
+    if argv[:1] == ["tried"]:
+        return tried()
     if argv[:1] == ["report"]:
         return report.write(pathlib.Path(argv[1]))
     return compare(argv)
@@ -90,6 +95,31 @@ def parity(names):
     finally:
         ground.close()
     return 1 if bad else 0
+
+
+# What the origin itself does as the contract wants it.
+DONE_BY_ITSELF = {"passes", "keeps"}
+
+
+def tried():
+    """Tries the checks themselves: of an origin with no gateway before it, each must say what is missing."""
+    ground, blind = field.Field(), []
+    try:
+        for workload in (*gateway.KEYED, *gateway.JWT):
+            cell = ground.cell(latency.Direct(), workload, gateway.FEW)
+            servers = origin.start(cell.origins)
+            cell.port = cell.origins["v1"]
+            faults, _, asker = parity_of.check(cell, latency.Direct())
+            origin.stop(servers)
+            faults += parity_of.access_log(asker) if workload == "full" else []
+            told = {fault.partition(":")[0] for fault in faults}
+            wanted = {name for name, (_, workloads) in parity_of.CHECKS.items() if workload in workloads}
+            blind += [f"{workload}: {name} finds nothing" for name in sorted(wanted - DONE_BY_ITSELF - told)]
+            print(f"{workload}: {len(faults)} faults of no gateway at all", flush=True)
+    finally:
+        ground.close()
+    print("\n".join(blind) or "every check sees what is missing")
+    return 1 if blind else 0
 
 
 if __name__ == "__main__":

@@ -41,8 +41,8 @@ def head(figures):
         kind += f"**The machine was shared: rounds count from {chosen['busy']:.0%} of a core for the load.** "
     return (f"# Gateways compared\n\n{kind}{raw['begun']}, {machine['cpu']}, {machine['cores']} cores, "
             f"{machine['memory_mib']} MiB, Linux {machine['kernel']}. {len(figures.rounds)} rounds of "
-            f"{chosen['seconds']:g} s a cell, {chosen['connections']} connections, {raw.get('minutes', '?')} minutes in all. The gateway has one worker and one "
-            "core, the load and the origin the other one. What is compared, and what is not, stands in "
+            f"{chosen['seconds']:g} s a cell, {chosen['connections']} connections, {raw.get('minutes', '?')} minutes in all. "
+            "The gateway has one worker and one core, the load and the origin the other one. What is compared, and what is not, stands in "
             "`bench/gateways/README.md`; everything here is made from `gateways.json`.")
 
 
