@@ -73,7 +73,7 @@ backend clients
 # What is said of the caller is read from variables, since the request's fields are gone when the line is written.
 LOG = """\
     log stdout format raw local0
-    log-format '{"time":"%T","method":"%HM","path":%{+Q,+E}HP,"status":%ST,"duration":%Ta,\
+    log-format '{"time":"%T","method":"%HM","path":"%[var(txn.path),json(utf8s)]","status":%ST,"duration":%Ta,\
 "user":"%[var(txn.client),json(utf8s)]","request_id":"%[var(txn.id),json(utf8s)]"}'
 """
 
@@ -87,7 +87,7 @@ class Haproxy(Gateway):
         "of a list of audiences the first four are looked at, since json_query knows no lists",
         "90 to 10 is by weights in turn, not by chance",
         "access log: a write for every line, to standard output, which is the file: it has no buffered form; the "
-        "duration is in whole milliseconds",
+        "duration is in whole milliseconds, and what was refused has no id in it",
         "its statistics have no page",
     ]
     countable = True
@@ -150,6 +150,7 @@ def rules(cell):
     """Who may pass, in the order of the checks."""
     made = ""
     if cell.workload == "full":
+        made += "    http-request set-var(txn.path) path\n"
         made += "    http-request return status 404 unless { path /api } || { path_beg /api/ }\n"
     if cell.workload in KEYED:
         made += KEYS.format(dir=cell.dir)
