@@ -21,6 +21,7 @@ class Envoy(Gateway):
         "the access log's duration is in whole milliseconds",
     ]
     excused = {"forwarded-for": "of a client on the loopback it tells the address of the host's interface"}
+    countable = True
     cache = None
 
     def install(self):
