@@ -1,5 +1,6 @@
 """Memory: of an idle connection, of a request in flight, and of the gateway under its load."""
 
+import contextlib
 import shutil
 import time
 
@@ -20,19 +21,20 @@ def weigh(ground, tool, kind, in_flight):
     options = ["--in-flight"] if in_flight else []
     origins = blast.listens("--origin", cell.origins)
     try:
-        with process.Started(kind, cell) as started:
-            tool.requests(ground.shared, "plain", 1)
-            warm = ["--connections", blast.CONNECTIONS, "--count", 5_000]
-            with tool.load(cell, few, *warm) as load:
-                load.until("listening")
-                load.go()
-                load.result()
+        tool.requests(ground.shared, "plain", 1)
+        warm = ["--connections", blast.CONNECTIONS, "--count", 5_000]
+        with contextlib.ExitStack() as stack:
+            load = stack.enter_context(tool.load(cell, few, *warm))
+            load.until("listening")
+            started = stack.enter_context(process.Started(kind, cell))
+            load.go()
+            load.result()
             time.sleep(0.5)
             before = measure.memory(started.pids())
-            with tool.hold(cell, held, count, *options, *origins) as holding:
-                holding.until("ready", 60)
-                time.sleep(1)
-                after = measure.memory(started.pids())
+            holding = stack.enter_context(tool.hold(cell, held, count, *options, *origins))
+            holding.until("ready", 60)
+            time.sleep(1)
+            after = measure.memory(started.pids())
     except gateway.Missing as missing:
         return {"void": str(missing)}
     finally:
