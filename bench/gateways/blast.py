@@ -30,9 +30,9 @@ class Blast:
     def mint(self, shared, algorithm, count):
         """Tokens that are like no others."""
         key = shared / ("hs256.secret" if algorithm == "HS256" else f"{algorithm.lower()}.pem")
-        return gateway.run(self.binary, "mint", "--alg", algorithm, "--key", key, "--kid", gateway.KIDS[algorithm],
-                           "--issuer", gateway.ISSUER, "--audience", gateway.AUDIENCE,
-                           "--subjects", materials.SUBJECTS, "--count", count, preexec_fn=process.everywhere).split()
+        argv = [*process.pinned(), self.binary, "mint", "--alg", algorithm, "--key", key, "--kid", gateway.KIDS[algorithm]]
+        argv += ["--issuer", gateway.ISSUER, "--audience", gateway.AUDIENCE]
+        return gateway.run(*argv, "--subjects", materials.SUBJECTS, "--count", count).split()
 
     def requests(self, shared, workload, seconds):
         """The file of requests for a workload, made once."""
@@ -89,9 +89,9 @@ class Running:
     """A process on the core of the load, whose lines are read along."""
 
     def __init__(self, argv, core=process.LOAD_CORE):
-        self.process = subprocess.Popen([str(part) for part in argv], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=subprocess.PIPE, text=True, bufsize=1, start_new_session=True,
-                                        preexec_fn=process.pinned(core))
+        argv = [*process.pinned(core), *map(str, argv)]
+        self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                        text=True, bufsize=1, start_new_session=True)
         self.told = []
         threading.Thread(target=lambda: self.told.extend(self.process.stderr), daemon=True).start()
 

@@ -35,19 +35,10 @@ def free_ports(count):
     raise gateway.Missing("there are no free ports")
 
 
-def pinned(core):
-    """What a child does before it becomes its program."""
-
-    def pin():
-        if core is not None and core < os.cpu_count():
-            os.sched_setaffinity(0, {core})
-
-    return pin
-
-
-def everywhere():
-    """What a child does that may use every core."""
-    os.sched_setaffinity(0, range(os.cpu_count()))
+def pinned(*cores):
+    """What goes before a command so that it runs on these cores, as far as there are any; on none: on all."""
+    there = [core for core in cores if core < os.cpu_count()] or range(os.cpu_count())
+    return ["taskset", "-c", ",".join(map(str, there))]
 
 
 class Started:
@@ -56,11 +47,11 @@ class Started:
     def __init__(self, kind, cell, core=GATEWAY_CORE, before=(), patience=20):
         self.kind, self.cell = kind, cell
         kind.configure(cell)
-        argv = [*before, *(str(part) for part in kind.command(cell))]
+        argv = [*pinned(core), *before, *(str(part) for part in kind.command(cell))]
         env = {**os.environ, **{name: str(value) for name, value in kind.env(cell).items()}}
         with open(cell.dir / "output.txt", "wb") as output:
             self.process = subprocess.Popen(argv, cwd=cell.dir, env=env, stdin=subprocess.DEVNULL, stdout=output,
-                                            stderr=output, start_new_session=True, preexec_fn=pinned(core))
+                                            stderr=output, start_new_session=True)
         up = gateway.wait_until(lambda: self.process.poll() is not None or kind.ready(cell), patience)
         if not up or self.process.poll() is not None:
             self.stop()
