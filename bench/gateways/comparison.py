@@ -41,6 +41,14 @@ def place():
     return gateway.ROOT / "bench" / "results" / f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}-{cpu}-{machine['cores']}"
 
 
+def commit():
+    """What was measured, if the repository knows."""
+    try:
+        return gateway.run("git", "-C", gateway.ROOT, "rev-parse", "--short", "HEAD").strip()
+    except gateway.Missing:
+        return None
+
+
 class Comparison:
     """A run of everything."""
 
@@ -54,8 +62,10 @@ class Comparison:
         self.rounds = rounds.Rounds(self.ground, self.tool, chosen["seconds"], warm_up, chosen["busy"])
         self.results = {
             "begun": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
+            "commit": commit(),
             "machine": measure.machine(),
-            "settings": {**chosen, "warm_up": warm_up, "connections": blast.CONNECTIONS, "workloads": list(workloads)},
+            "settings": {**chosen, "warm_up": warm_up, "connections": blast.CONNECTIONS,
+                         "fresh_seconds": blast.FRESH_SECONDS, "workloads": list(workloads)},
             "versions": versions,
             "missing": missing,
             "departures": {kind.name: list(kind.departures) for kind in kinds},

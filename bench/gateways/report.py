@@ -12,7 +12,7 @@ def write(folder):
     figures = Figures(json.loads((folder / "gateways.json").read_text()))
     lost = list(bars.losses(figures))
     judged = bars.all_bars(figures)
-    parts = [head(figures), losing(lost), judgement(judged), cpu(figures), ratios(figures), instructions(figures),
+    parts = [head(figures), losing(lost), judgement(judged), cpu(figures), ratios(figures), spread(figures), instructions(figures),
              latency(figures), memory(figures), scaling(figures), parity(figures), told(figures)]
     (folder / "gateways.md").write_text("\n\n".join(part for part in parts if part) + "\n")
     (folder / "gateways.svg").write_text(plot.svg(figures))
@@ -39,11 +39,12 @@ def head(figures):
     kind = "A quick look, not a measurement. " if chosen["quick"] else ""
     if chosen["busy"] < 0.99:
         kind += f"**The machine was shared: rounds count from {chosen['busy']:.0%} of a core for the load.** "
+    commit = f", commit {raw['commit']}" if raw.get("commit") else ""
     return (f"# Gateways compared\n\n{kind}{raw['begun']}, {machine['cpu']}, {machine['cores']} cores, "
-            f"{machine['memory_mib']} MiB, Linux {machine['kernel']}. {len(figures.rounds)} rounds of "
+            f"{machine['memory_mib']} MiB, Linux {machine['kernel']}{commit}. {len(figures.rounds)} round{'s' * bool(figures.rounds[1:])} of "
             f"{chosen['seconds']:g} s a cell, {chosen['connections']} connections, {raw.get('minutes', '?')} minutes in all. "
-            "The gateway has one worker and one core, the load and the origin the other one. What is compared, and what is not, stands in "
-            "`bench/gateways/README.md`; everything here is made from `gateways.json`.")
+            "The gateway has one worker and one core, the load and the origin the other one. What is compared, and what "
+            "is not, stands in `bench/gateways/README.md`; everything here is made from `gateways.json`.")
 
 
 def losing(lost):
@@ -70,6 +71,19 @@ def cpu(figures):
     return ("## CPU a request\n\nMicroseconds, median of the rounds; in brackets user mode and kernel.\n\n"
             f"{table(heads, rows)}\n\n![](gateways.svg)\n\n## Requests a second\n\nOf a closed loop on one core of load; "
             f"where the gateway had time left, the load was the bound.\n\n{table(heads, rates)}")
+
+
+def spread(figures):
+    """How far the rounds lie apart."""
+    rows = []
+    for workload in figures.workloads:
+        row = [f"`{workload}`"]
+        for name in figures.gateways:
+            ends, middle = figures.spread(workload, name), figures.median(workload, name)
+            row.append(f"{(ends[1] - ends[0]) / middle:.0%}" if ends else "–")
+        rows.append(row)
+    note = "CPU a request, the most less the least of the rounds, in parts of the median."
+    return f"## How far the rounds lie apart\n\n{note}\n\n{table(['', *figures.gateways], rows)}" if figures.rounds[1:] else ""
 
 
 def cell(figures, workload, name):
