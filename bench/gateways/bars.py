@@ -47,7 +47,7 @@ def work(figures):
 
 def memory(figures):
     one = "{:.1f}"
-    yield Bar("MiB resident under 64 connections", figures.resident("tollgate"), 40, one)
+    yield Bar("MiB resident under 64 connections", figures.resident("tollgate", "rss"), 40, one)
     yield Bar("KiB of an idle connection", figures.memory("idle", "tollgate"), 4, one)
     yield Bar("KiB of a request in flight", figures.memory("in_flight", "tollgate"), 32, one)
 

@@ -54,9 +54,9 @@ class Figures:
         """KiB each, by what is resident."""
         return good(self.raw.get("memory", {}).get(which, {}).get(name), "rss_kib")
 
-    def resident(self, name, workloads=("plain", "full")):
-        """Resident at the end of a load of 64 connections, MiB; the larger of the two."""
-        found = [self.median(w, name, lambda cell: cell["memory_kib"].get("rss")) for w in workloads]
+    def resident(self, name, which="pss", workloads=("plain", "full")):
+        """MiB at the end of a load of 64 connections, the larger of the two; `pss` counts once what processes share."""
+        found = [self.median(w, name, lambda cell: cell["memory_kib"].get(which)) for w in workloads]
         there = [one for one in found if one]
         return max(there) / 1024 if there else None
 

@@ -125,7 +125,7 @@ def memory(figures):
         each = [number(figures.memory(which, name)) for which in ("idle", "in_flight")]
         rows.append([name, number(figures.resident(name), "{:.1f}"), *each])
     heads = ["", "MiB under 64 connections", "KiB an idle connection", "KiB a request in flight"]
-    return f"## Memory\n\nResident, all processes of a gateway together.\n\n{table(heads, rows)}"
+    return f"## Memory\n\nAll processes of a gateway together; what they share is counted once.\n\n{table(heads, rows)}"
 
 
 def scaling(figures):
