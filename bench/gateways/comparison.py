@@ -180,6 +180,7 @@ class Comparison:
             elif (ours or not quick) and self.time_for(f"instructions of {kind.name}, {workload}", 25):
                 found = instructions.count(self.ground, self.tool, kind, workload, patience=60)
                 table.setdefault(workload, {})[kind.name] = found
+                print(f"{workload:9} {kind.name:12} {found.get('void') or round(found['each'])}", flush=True)
 
     def scaling(self):
         print("== scaling", flush=True)
