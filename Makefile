@@ -1,8 +1,8 @@
-# demo, test, test-long, bench. Every step is one plain command, also listed in README.md.
+# demo, test, test-long, bench, bench-edge. Every step is one plain command, also listed in README.md.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: demo test test-long bench fmt clippy tests doc deny advisories story live summary packages
+.PHONY: demo test test-long bench bench-edge fmt clippy tests doc deny advisories story live summary packages
 
 # What a build needs besides Rust.
 PACKAGES := gcc g++ libc6-dev cmake make pkg-config ca-certificates git libclang-dev
@@ -66,6 +66,10 @@ test-long: packages target/tools/venv/installed
 ## Instructions and allocations, then load; results land in bench/results/.
 bench: packages
 	bench/run
+	bench/gateways/run
+
+## Handshakes, downloads over TLS and idle connections beside a bare Pingora.
+bench-edge: packages
 	bench/edge/run
 
 packages:
