@@ -159,7 +159,8 @@ fn cut(rest: &mut BytesMut, len: usize) -> BytesMut {
 }
 
 /// All of a header that Pingora reads of a request that is judged already: its own is put in its place
-/// by the hook, before anything looks at it.
+/// by the hook, before anything looks at it. It names no host: were it ever judged itself, it would be
+/// refused.
 const PLACEHOLDER: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
 
 /// Serves a request; the connection, if it goes on.
@@ -175,7 +176,19 @@ where
     let Some(judge) = &door.counsel.judge else {
         return hand_over(front, door, header, None).await;
     };
-    let request = parts.assemble(&header.freeze()).ok()?;
+    let Ok(request) = parts.assemble(&header.freeze()) else {
+        // Nothing that the parser lets pass is known to end here. What is left is none of the header,
+        // and may not be told as such.
+        front.rest = BytesMut::new();
+        Box::pin(answer(
+            &mut front,
+            door,
+            Reason::BadRequest,
+            "malformed request",
+        ))
+        .await;
+        return None;
+    };
     let mut judged = judge(&front.conn, request, !front.body.done());
     if let Judged::Later(waiting) = judged {
         judged = waiting.await;
