@@ -153,10 +153,7 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Reason> {
     if values.next().is_some() {
         return Err(Reason::CredentialsMalformed);
     }
-    // As `to_str` reads it, which looks at each byte of what may be a long token.
-    let text = str::from_utf8(value.as_bytes()).ok();
-    let text = text.filter(|t| t.is_ascii());
-    let text = text.ok_or(Reason::CredentialsMalformed)?;
+    let text = value.to_str().map_err(|_| Reason::CredentialsMalformed)?;
     let (scheme, token) = text.split_once(' ').unwrap_or((text, ""));
     let token = token.trim();
     if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() {
@@ -186,10 +183,6 @@ mod tests {
         for other in ["Basic abc", "Bearer", "Bearer ", "Bearerabc", "abc", ""] {
             assert_eq!(of(&[other]), Err(Reason::BearerRequired), "{other:?}");
         }
-        let mut headers = HeaderMap::new();
-        let foreign = HeaderValue::from_bytes("Bearer ä".as_bytes()).expect("a value");
-        headers.insert(AUTHORIZATION, foreign);
-        assert_eq!(bearer(&headers), Err(Reason::CredentialsMalformed));
         let twice = of(&["Bearer abc", "Bearer abc"]);
         assert_eq!(twice, Err(Reason::CredentialsMalformed));
     }
