@@ -30,12 +30,65 @@ const PIECE: usize = 16 * 1024;
 pub struct StreamSession {
     inner: HttpSession,
     marks: Arc<Connection>,
+    tail: Tail,
+}
+
+/// The end of a body with an announced length. It goes on only when the stream ends behind it: a
+/// body that is longer than it says is malformed (RFC 9113 §8.1.1), and no upstream may have had a
+/// whole request of it by then.
+struct Tail {
+    /// How many bytes are still to come; none where no length was announced.
+    left: Option<u64>,
+    held: Option<Bytes>,
+}
+
+impl Tail {
+    fn new(head: &RequestHeader) -> Self {
+        let said = head.headers.get(http::header::CONTENT_LENGTH);
+        Self {
+            left: said.and_then(|value| value.to_str().ok()?.parse().ok()),
+            held: None,
+        }
+    }
+
+    /// Notes what came; gives it back unless it is the end and `more` may come.
+    fn pass(&mut self, data: Bytes, more: bool) -> Result<Option<Bytes>> {
+        if self.held.is_some() {
+            return match data.is_empty() {
+                true => Ok(None),
+                false => Error::e_explain(ErrorType::InvalidHTTPHeader, "a body beyond its length")
+                    .map_err(Error::into_down),
+            };
+        }
+        self.left = self.left.map(|l| l.saturating_sub(data.len() as u64));
+        if more && self.left == Some(0) {
+            self.held = Some(data);
+            return Ok(None);
+        }
+        Ok(Some(data))
+    }
+}
+
+/// The next bytes of a body, or its end.
+async fn next(inner: &mut HttpSession, tail: &mut Tail) -> Result<Option<Bytes>> {
+    loop {
+        if tail.held.is_some() && inner.is_body_done() {
+            return Ok(tail.held.take());
+        }
+        let Some(data) = inner.read_body_bytes().await? else {
+            return Ok(tail.held.take());
+        };
+        if let Some(data) = tail.pass(data, !inner.is_body_done())? {
+            return Ok(Some(data));
+        }
+    }
 }
 
 impl StreamSession {
     /// A stream and its marks.
     pub fn new(inner: HttpSession, marks: Arc<Connection>) -> Self {
-        Self { inner, marks }
+        let tail = Tail::new(inner.req_header());
+        Self { inner, marks, tail }
     }
 
     /// Writes a body piece by piece, noting whether the client takes it.
@@ -104,8 +157,8 @@ impl Session for StreamSession {
     }
 
     async fn read_body_bytes(&mut self) -> Result<Option<Bytes>> {
-        let owes = !self.inner.is_body_done();
-        let step = self.inner.read_body_bytes();
+        let owes = !self.is_body_done();
+        let step = next(&mut self.inner, &mut self.tail);
         let waiting = || owe(&self.marks, owes);
         let read = within(&self.marks, ErrorType::ReadTimedout, step, waiting).await?;
         self.marks.came(read.as_ref().map_or(0, Bytes::len));
@@ -113,12 +166,11 @@ impl Session for StreamSession {
     }
 
     async fn read_body_or_idle(&mut self, no_body_expected: bool) -> Result<Option<Bytes>> {
-        let owes = !no_body_expected && !self.inner.is_body_done();
-        let step = self.inner.read_body_or_idle(no_body_expected);
-        let waiting = || owe(&self.marks, owes);
-        let read = within(&self.marks, ErrorType::ReadTimedout, step, waiting).await?;
-        self.marks.came(read.as_ref().map_or(0, Bytes::len));
-        Ok(read)
+        if !no_body_expected && !self.is_body_done() {
+            return self.read_body_bytes().await;
+        }
+        let step = self.inner.read_body_or_idle(true);
+        within(&self.marks, ErrorType::ReadTimedout, step, || {}).await
     }
 
     async fn drain_request_body(&mut self) -> Result<()> {
@@ -193,7 +245,7 @@ impl Session for StreamSession {
     }
 
     fn is_body_done(&mut self) -> bool {
-        self.inner.is_body_done()
+        self.tail.held.is_none() && self.inner.is_body_done()
     }
 
     fn is_body_empty(&mut self) -> bool {

@@ -239,6 +239,48 @@ pub const LENGTHS: &[Case] = &[
             length(d, "3", &["t", "e", "s", "t", ""])
         },
     ),
+    // Its announced bytes once went on at once: a service had answered a request that then turned
+    // out to be malformed.
+    case(
+        "9113 §8.1.1",
+        "",
+        "a body that may still turn out longer is not whole",
+        |d| {
+            let mut c = Peer::new(d)?;
+            let stream = post(&mut c, &[("content-length", "3")]);
+            c.send(["t", "es"].map(|text| data(stream, flag::NONE, text)));
+            c.serves()?;
+            c.end(stream, b"t");
+            c.malformed(stream)
+        },
+    ),
+    case(
+        "9113 §8.1.1",
+        "",
+        "the end of a stream may come late and bare",
+        |d| {
+            for trailers in [false, true] {
+                let mut c = Peer::new(d)?;
+                let mut fields = c.fields("POST", "/echo");
+                fields.push(("content-length".into(), "3".into()));
+                let stream = c.ask(&fields, flag::NONE);
+                c.send(["t", "es"].map(|text| data(stream, flag::NONE, text)));
+                c.serves()?;
+                match trailers {
+                    true => {
+                        let end = block(&[("x-trailer", "ok")]);
+                        c.send([headers(stream, flag::WHOLE, end)]);
+                    }
+                    false => c.end(stream, b""),
+                }
+                match c.reply(stream)?.text().as_str() {
+                    "tes" => c.serves()?,
+                    other => return Err(c.told(other)),
+                }
+            }
+            Ok(())
+        },
+    ),
     case("9113 §8.1.1", "", "a body shorter than it says", |d| {
         length(d, "5", &["test"])?;
         length(d, "5", &["te", "st", ""])?;
