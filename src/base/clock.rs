@@ -1,5 +1,6 @@
 //! The only place that reads a clock. Everything that depends on time is handed a [`Now`].
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -35,6 +36,19 @@ impl Now {
     pub fn since_ns(self, earlier: Now) -> u64 {
         self.mono_ns.saturating_sub(earlier.mono_ns)
     }
+}
+
+/// Writes a date as HTTP has it (RFC 9110 §5.6.7); it is made anew once a second.
+pub fn http_date(now: Now, out: &mut Vec<u8>) {
+    thread_local!(static LAST: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) });
+    LAST.with_borrow_mut(|(second, text)| {
+        let unix_s = now.unix_s();
+        if *second != unix_s || text.is_empty() {
+            *text = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(unix_s));
+            *second = unix_s;
+        }
+        out.extend_from_slice(text.as_bytes());
+    });
 }
 
 /// The process's clock. Clones share one offset, so that a test which moves one moves all.

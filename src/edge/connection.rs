@@ -1,6 +1,7 @@
 //! A client connection from its first byte to its last: waits holding almost nothing, reads one
 //! request header at a time within its limits, refuses what is not HTTP, and hands the rest on.
 
+use super::bare::BareSession;
 use super::body::Delimiter;
 use super::front::Front;
 use super::head::{self, Head};
@@ -17,7 +18,6 @@ use pingora::apps::HttpServerApp;
 use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
-use std::any::Any;
 use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
 
@@ -159,8 +159,7 @@ fn cut(rest: &mut BytesMut, len: usize) -> BytesMut {
 }
 
 /// All of a header that Pingora reads of a request that is judged already: its own is put in its place
-/// by the hook, before anything looks at it. It names no host: were it ever judged itself, it would be
-/// refused.
+/// before anything looks at it. It names no host: were it ever judged itself, it would be refused.
 const PLACEHOLDER: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
 
 /// Serves a request; the connection, if it goes on.
@@ -174,7 +173,7 @@ where
     A: HttpServerApp + Send + Sync + 'static,
 {
     let Some(judge) = &door.counsel.judge else {
-        return hand_over(front, door, header, None).await;
+        return hand_over(front, door, header).await;
     };
     let Ok(request) = parts.assemble(&header.freeze()) else {
         // Nothing that the parser lets pass is known to end here. What is left is none of the header,
@@ -194,8 +193,10 @@ where
         judged = waiting.await;
     }
     match judged {
+        Judged::Session(decided) if decided.bare => proxy(front, door, decided).await,
         Judged::Session(decided) => {
-            hand_over(front, door, BytesMut::from(PLACEHOLDER), Some(decided)).await
+            front.conn.hand(decided);
+            hand_over(front, door, BytesMut::from(PLACEHOLDER)).await
         }
         Judged::Answer { bytes, last } => {
             front.write_all(&bytes).await.ok()?;
@@ -206,19 +207,31 @@ where
     }
 }
 
-/// Gives Pingora exactly the header, and what was decided of it; the stream gives it exactly the body.
-async fn hand_over<A>(
+/// Lets Pingora proxy a request of which nothing more comes.
+async fn proxy<A>(
     front: Box<Front>,
     door: &Door<A>,
-    header: BytesMut,
-    decided: Option<Box<Decided>>,
+    mut decided: Box<Decided>,
 ) -> Option<Box<Front>>
+where
+    A: HttpServerApp + Send + Sync + 'static,
+{
+    let conn = front.conn.clone();
+    let (header, last) = (decided.header.take()?, decided.last);
+    conn.hand(decided);
+    let session = BareSession::new(front, header, last, door.clock.clone());
+    let session = ServerSession::new_custom(Box::new(session));
+    door.app.process_new_http(session, &door.running).await;
+    conn.take()
+}
+
+/// Gives Pingora exactly the header; the stream gives it exactly the body.
+async fn hand_over<A>(front: Box<Front>, door: &Door<A>, header: BytesMut) -> Option<Box<Front>>
 where
     A: HttpServerApp + Send + Sync + 'static,
 {
     let mut session = ServerSession::new_http1(front);
     session.set_pipelined_prefix(header);
-    session.set_connection_user_context(decided.map(|d| -> Box<dyn Any + Send + Sync> { d }));
     let reused = door.app.process_new_http(session, &door.running).await?;
     let (stream, _) = reused.consume();
     stream.into_any().downcast::<Front>().ok()

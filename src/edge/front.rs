@@ -2,6 +2,8 @@
 //! answer to. It delimits bodies, buffers small writes, ends what lasts too long, and closes so
 //! that the client still reads the answer.
 
+mod stream;
+
 use super::body::Delimiter;
 use super::guard::{Guard, Step};
 use super::linger::linger;
@@ -9,13 +11,9 @@ use super::open::carrier;
 use super::sweep;
 use super::transport::Transport;
 use crate::exchange::connection::{Connection, Phase};
-use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
+use pingora::protocols::SocketDigest;
 use pingora::protocols::raw_connect::ProxyDigest;
-use pingora::protocols::{
-    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
-    TimingDigest, UniqueID,
-};
 use std::cell::RefCell;
 use std::fmt;
 use std::future::poll_fn;
@@ -23,7 +21,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Writes up to this many bytes are gathered, so that header and body leave in one call.
 const WRITE_BUFFER: usize = 16 * 1024;
@@ -146,11 +144,30 @@ impl Front {
         }
     }
 
-    /// Copies what fits.
-    fn gather(&mut self, bufs: &[IoSlice<'_>]) -> usize {
+    /// Lets a header be written where writes are gathered. True if it is so large that it has to be
+    /// flushed before anything else is written.
+    pub fn compose(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> bool {
+        self.answered = true;
+        write(self.room());
+        self.written.len() > WRITE_BUFFER
+    }
+
+    /// Whether something gathered has not gone out.
+    pub fn holds(&self) -> bool {
+        !self.written.is_empty()
+    }
+
+    /// Where writes are gathered.
+    fn room(&mut self) -> &mut Vec<u8> {
         if self.written.capacity() == 0 {
             self.written = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
         }
+        &mut self.written
+    }
+
+    /// Copies what fits.
+    fn gather(&mut self, bufs: &[IoSlice<'_>]) -> usize {
+        self.room();
         let before = self.written.len();
         for buf in bufs {
             let room = WRITE_BUFFER - self.written.len();
@@ -461,40 +478,5 @@ impl Drop for Front {
             let held = (self.conn.clone(), lingering);
             runtime.spawn(linger(transport, written, held));
         }
-    }
-}
-
-#[async_trait]
-impl Shutdown for Front {
-    async fn shutdown(&mut self) {
-        let _ = AsyncWriteExt::shutdown(self).await;
-    }
-}
-
-impl UniqueID for Front {
-    fn id(&self) -> i32 {
-        i32::try_from(self.conn.slot.load(std::sync::atomic::Ordering::Relaxed)).unwrap_or(-1)
-    }
-}
-
-impl Ssl for Front {}
-
-impl Peek for Front {}
-
-impl GetTimingDigest for Front {
-    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        Vec::new()
-    }
-}
-
-impl GetProxyDigest for Front {
-    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        self.digest.clone()
-    }
-}
-
-impl GetSocketDigest for Front {
-    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        Some(self.socket.clone())
     }
 }

@@ -5,6 +5,7 @@
 //! reason, sets no deadline on a header and holds tens of KiB for an idle connection.
 
 pub mod accept;
+pub mod bare;
 pub mod body;
 pub mod connection;
 pub mod front;

@@ -7,6 +7,7 @@ use crate::base::clock::Now;
 use crate::base::net::canonical;
 use crate::observe::metrics::InFlight;
 use http::HeaderValue;
+use std::any::Any;
 use std::net::SocketAddr;
 use std::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU32, AtomicU64,
@@ -108,6 +109,8 @@ pub struct Connection {
     waker: Mutex<Option<Waker>>,
     /// The client's address as a field has it; made by the first request that is forwarded.
     peer_field: OnceLock<HeaderValue>,
+    /// What one side of Pingora hands to the other: it passes nothing on by itself.
+    handed: Mutex<Option<Box<dyn Any + Send>>>,
     /// Counts it as open, and holds its place; a stream has neither.
     place: Option<(InFlight, Pass)>,
 }
@@ -161,6 +164,7 @@ impl Connection {
             half_closed: AtomicBool::new(false),
             waker: Mutex::new(None),
             peer_field: OnceLock::new(),
+            handed: Mutex::default(),
             place: open,
         }
     }
@@ -199,6 +203,17 @@ impl Connection {
     pub fn is_last_request(&self) -> bool {
         let most = self.listener.terms.max_requests;
         self.listener.stopping() || self.requests.load(Relaxed) >= most
+    }
+
+    /// Leaves something for the other side of Pingora.
+    pub fn hand(&self, thing: Box<dyn Any + Send>) {
+        *self.handed.lock().unwrap_or_else(PoisonError::into_inner) = Some(thing);
+    }
+
+    /// Takes what the other side of Pingora left, if it is such a thing.
+    pub fn take<T: Any>(&self) -> Option<Box<T>> {
+        let mut handed = self.handed.lock().unwrap_or_else(PoisonError::into_inner);
+        handed.take()?.downcast().ok()
     }
 
     /// Whether it is a stream of an HTTP/2 connection.

@@ -9,8 +9,8 @@ use crate::observe::reason::Reason;
 use crate::snapshot::ErrorShape;
 use bytes::Bytes;
 use http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, RETRY_AFTER, SEC_WEBSOCKET_VERSION,
-    UPGRADE, WWW_AUTHENTICATE,
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, RETRY_AFTER,
+    SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE,
 };
 use http::{HeaderName, HeaderValue, Method, Version};
 use pingora::http::ResponseHeader;
@@ -340,6 +340,9 @@ pub async fn write(session: &mut Session, answer: Answer, ctx: &mut Ctx) -> Resu
     let head = exchange.as_ref().is_some_and(|e| e.method == Method::HEAD);
     if exchange.as_ref().is_some_and(|e| e.is_last()) {
         session.set_keepalive(None);
+        if session.req_header().version == Version::HTTP_11 {
+            header.insert_header(CONNECTION, "close")?;
+        }
     }
     session.set_total_drain_timeout(Some(DRAIN));
     let close = !worth_draining(session);
@@ -439,6 +442,11 @@ pub async fn after(
     }
     if !gone {
         session.set_keepalive(None);
+        if let Some(exchange) = &mut ctx.exchange {
+            // Where a service failed, nothing is in doubt about its client: to close would answer an
+            // outage with a new handshake a request.
+            exchange.closes |= status(reason).0 <= 500;
+        }
         let _ = refuse(session, ctx).await;
     }
     FailToProxy {

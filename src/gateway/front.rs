@@ -4,6 +4,7 @@
 use super::record::{self, Sent};
 use super::screen::{self, Case, Progress};
 use super::{Ctx, Shared, fail, receive};
+use crate::base::clock::http_date;
 use crate::exchange::connection::Connection;
 use crate::exchange::fields::Field;
 use crate::exchange::refusal::Refusal;
@@ -14,11 +15,8 @@ use crate::snapshot::{ErrorShape, Snapshot};
 use http::{HeaderValue, StatusCode};
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
-use std::any::Any;
-use std::cell::RefCell;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
 
 /// What becomes of a request.
 pub enum Judged {
@@ -37,7 +35,12 @@ pub enum Judged {
 
 /// A request and what was decided of it.
 pub struct Decided {
-    header: RequestHeader,
+    /// Its header; nothing if the session has it already.
+    pub header: Option<RequestHeader>,
+    /// Whether all there is of it is an answer to be written: no body comes, no protocol is switched.
+    pub bare: bool,
+    /// Whether its client says that no other comes on the connection.
+    pub last: bool,
     ctx: Ctx,
 }
 
@@ -80,12 +83,17 @@ fn conclude(
     let shape = snapshot.errors;
     let mut ctx = Ctx::default();
     case.close(shared, outcome, snapshot, &mut ctx);
+    let fields = ctx.exchange.as_ref().map(|e| e.fields).unwrap_or_default();
+    let last = fields.has(Field::Connection) && receive::is_last(&header.headers);
     if has_body || ctx.flight.is_some() {
-        return Judged::Session(Box::new(Decided { header, ctx }));
+        let path = header.uri.authority().is_none();
+        return Judged::Session(Box::new(Decided {
+            header: Some(header),
+            bare: path && !has_body && !fields.has(Field::Upgrade),
+            last,
+            ctx,
+        }));
     }
-    let fields = ctx.exchange.as_ref().map(|e| e.fields);
-    let options = fields.is_some_and(|f| f.has(Field::Connection));
-    let last = options && receive::is_last(&header.headers);
     answer(shared, ctx, shape, last)
 }
 
@@ -115,13 +123,12 @@ fn answer(shared: &Shared, ctx: Ctx, shape: ErrorShape, last: bool) -> Judged {
     Judged::Answer { bytes, last }
 }
 
-/// The hook: takes over what the edge has decided.
-pub fn take_over(session: &mut Session, ctx: &mut Ctx, decided: Box<dyn Any + Send + Sync>) {
-    if let Ok(decided) = decided.downcast::<Decided>() {
-        let Decided { header, ctx: made } = *decided;
+/// Takes over what the edge has decided of a session's request.
+pub fn take_over(session: &mut Session, ctx: &mut Ctx, decided: Decided) {
+    if let Some(header) = decided.header {
         *session.req_header_mut() = header;
-        *ctx = made;
     }
+    *ctx = decided.ctx;
 }
 
 /// Makes the bytes of the answer, counts, and writes the access line.
@@ -180,7 +187,7 @@ fn wire(answer: &fail::Answer, exchange: &Exchange, last: bool) -> Vec<u8> {
         out.extend_from_slice(b"\r\n");
     }
     out.extend_from_slice(b"date: ");
-    date(exchange.started.unix_ms / 1000, &mut out);
+    http_date(exchange.started, &mut out);
     out.extend_from_slice(b"\r\ncontent-length: ");
     out.extend_from_slice(HeaderValue::from(answer.body.len()).as_bytes());
     out.extend_from_slice(b"\r\n");
@@ -192,16 +199,4 @@ fn wire(answer: &fail::Answer, exchange: &Exchange, last: bool) -> Vec<u8> {
         out.extend_from_slice(&answer.body);
     }
     out
-}
-
-/// The date of an answer (RFC 9110 §5.6.7); written anew once a second.
-fn date(unix_s: u64, out: &mut Vec<u8>) {
-    thread_local!(static LAST: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) });
-    LAST.with_borrow_mut(|(second, text)| {
-        if *second != unix_s || text.is_empty() {
-            *text = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(unix_s));
-            *second = unix_s;
-        }
-        out.extend_from_slice(text.as_bytes());
-    });
 }

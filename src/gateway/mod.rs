@@ -35,7 +35,6 @@ use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, Result};
-use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -103,16 +102,6 @@ impl ProxyHttp for Gateway {
     }
 
     fn init_downstream_modules(&self, _: &mut HttpModules) {}
-
-    /// Not a context of the connection: the edge hands over what it has decided of this very request.
-    fn on_connection_reuse(
-        &self,
-        session: &mut Session,
-        ctx: &mut Ctx,
-        decided: Box<dyn Any + Send + Sync>,
-    ) {
-        front::take_over(session, ctx, decided);
-    }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
         screen::enter(&self.shared, session, ctx).await

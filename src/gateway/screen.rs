@@ -2,6 +2,7 @@
 //! that awaits a lookup, and only where the route's own policy asks for one.
 
 use super::choose::{self, Flight};
+use super::front::{self, Decided};
 use super::{Ctx, Shared, connection, fail, probe, receive, tunnel};
 use crate::base::clock::Now;
 use crate::exchange::connection::Connection;
@@ -46,11 +47,15 @@ pub async fn enter(shared: &Shared, session: &mut Session, ctx: &mut Ctx) -> Res
                 "a connection that is not from our edge",
             );
         };
-        let snapshot = shared.snapshot.load_full();
-        let mut case = Case::new(shared, conn, session.req_header());
-        let header = session.req_header_mut();
-        let judged = judge(shared, &snapshot, header, &mut case.exchange, case.now).await;
-        case.close(shared, judged, snapshot, ctx);
+        if let Some(decided) = conn.take::<Decided>() {
+            front::take_over(session, ctx, *decided);
+        } else {
+            let snapshot = shared.snapshot.load_full();
+            let mut case = Case::new(shared, conn, session.req_header());
+            let header = session.req_header_mut();
+            let judged = judge(shared, &snapshot, header, &mut case.exchange, case.now).await;
+            case.close(shared, judged, snapshot, ctx);
+        }
     }
     let Some(exchange) = &ctx.exchange else {
         return Ok(false);

@@ -198,8 +198,9 @@ fn an_unasked_101_opens_nothing() {
     let mut client = gateway.connect();
     client
         .send(Req::get("/a").bytes())
-        .send("not HTTP any more");
+        .send("not HTTP any more\r\n\r\n");
     assert_eq!(client.read().is(), (502, "upstream_invalid".into()));
+    assert_eq!(client.read().is(), (400, "bad_request".into()));
     client.ends();
     assert_eq!(origin.begun(), 1);
 }
