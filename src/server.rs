@@ -306,13 +306,14 @@ fn open_log(conf: &LogConf, clock: &Clock) -> Result<(AccessLog, Writer), StartF
 
 /// What the edge asks the gateway.
 fn counsel(shared: &Arc<Shared>) -> Counsel {
-    let (asked, told) = (shared.clone(), shared.clone());
+    let (asked, refused, told) = (shared.clone(), shared.clone(), shared.clone());
     Counsel {
-        refuse: Arc::new(move |conn, refused| {
-            front::refuse(&told, conn, refused.reason, refused.detail, refused.header)
+        refuse: Arc::new(move |conn, header| {
+            front::refuse(&refused, conn, header.reason, header.detail, header.header)
         }),
-        judge: Some(Arc::new(move |conn, header, has_body| {
-            front::judge(&asked, conn, header, has_body)
+        tell: Arc::new(move |answered, written| front::tell(&told, answered, written)),
+        judge: Some(Arc::new(move |conn, header, has_body, now| {
+            front::judge(&asked, conn, header, has_body, now)
         })),
     }
 }

@@ -91,7 +91,6 @@ pub fn limit(bench: &mut Bench) {
 pub fn choose(bench: &mut Bench) {
     let mut exchange = begin(bench);
     let flight = tollgate::gateway::choose::upstream(
-        &bench.shared,
         &bench.snapshot.routes[bench.route],
         &bench.header.headers,
         &mut exchange,

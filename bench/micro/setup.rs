@@ -111,7 +111,7 @@ impl Bench {
     pub fn leads_on(&self, route: usize, mut exchange: Exchange) -> bool {
         let route = &self.snapshot.routes[route];
         let headers = &self.header.headers;
-        choose::upstream(&self.shared, route, headers, &mut exchange, None).is_ok()
+        choose::upstream(route, headers, &mut exchange, None).is_ok()
     }
 
     /// Nanoseconds that one round takes, making the header anew included.

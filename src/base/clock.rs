@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// One reading of the clock, taken once where a decision begins and handed down.
@@ -13,7 +13,8 @@ pub struct Now {
     /// Milliseconds since the Unix epoch, never going back: wall time at the start plus time
     /// passed. For windows, where a clock set back must not forgive or freeze anything.
     pub steady_ms: u64,
-    /// Milliseconds since the Unix epoch as the system has it now; for `exp`, `nbf` and logs.
+    /// Milliseconds since the Unix epoch as the system has it, followed every 50 ms; for `exp`, `nbf`
+    /// and logs.
     pub unix_ms: u64,
 }
 
@@ -56,7 +57,16 @@ pub fn http_date(now: Now, out: &mut Vec<u8>) {
 pub struct Clock {
     start: Instant,
     start_unix_ms: u64,
-    ahead_ms: Arc<AtomicU64>,
+    moved: Arc<Moved>,
+}
+
+/// How the clock's scales have moved against each other since it was made.
+#[derive(Debug, Default)]
+struct Moved {
+    /// Milliseconds that a test has moved it forward.
+    ahead_ms: AtomicU64,
+    /// Milliseconds that the system's wall time has gained on the time passed.
+    gained_ms: AtomicI64,
 }
 
 impl Clock {
@@ -66,27 +76,40 @@ impl Clock {
         Self {
             start: Instant::now(),
             start_unix_ms: wall_ms(),
-            ahead_ms: Arc::default(),
+            moved: Arc::default(),
         }
     }
 
     /// Reads the clock.
     #[expect(clippy::disallowed_methods, reason = "the one place that reads it")]
     pub fn now(&self) -> Now {
-        let ahead = self.ahead_ms.load(Relaxed);
-        let mono_ns = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let passed = self.start.elapsed();
+        let mono_ns = passed.as_secs() * 1_000_000_000 + u64::from(passed.subsec_nanos());
+        let ahead = self.moved.ahead_ms.load(Relaxed);
         let mono_ns = mono_ns.saturating_add(ahead.saturating_mul(1_000_000));
+        let steady_ms = self.start_unix_ms + mono_ns / 1_000_000;
         Now {
             mono_ns,
-            steady_ms: self.start_unix_ms + mono_ns / 1_000_000,
-            unix_ms: wall_ms() + ahead,
+            steady_ms,
+            unix_ms: steady_ms.saturating_add_signed(self.moved.gained_ms.load(Relaxed)),
+        }
+    }
+
+    /// Looks at the system's wall time, which may have been set. Done every 50 ms, so that a request
+    /// reads one clock, not two.
+    pub fn follow(&self) {
+        let wall_ms = wall_ms().saturating_add(self.moved.ahead_ms.load(Relaxed));
+        let gained = wall_ms.cast_signed() - self.now().steady_ms.cast_signed();
+        // The one reading may fall into the next millisecond.
+        if (gained - self.moved.gained_ms.load(Relaxed)).abs() > 1 {
+            self.moved.gained_ms.store(gained, Relaxed);
         }
     }
 
     /// Moves this clock and all its clones forward, so that a test need not wait for a window.
     pub fn advance(&self, by: Duration) {
         let ms = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
-        self.ahead_ms.fetch_add(ms, Relaxed);
+        self.moved.ahead_ms.fetch_add(ms, Relaxed);
     }
 }
 

@@ -114,23 +114,25 @@ impl BareSession {
             let closes = answer.headers.contains_key(CONNECTION);
             self.stays &= self.body != Body::UntilClose && !closes;
         }
-        let now = self.clock.now();
         let mut stays = self.stays;
-        let front = self.front()?;
+        let clock = &self.clock;
+        let front = self
+            .front
+            .as_deref_mut()
+            .ok_or(io::ErrorKind::NotConnected)?;
         stays &= !front.conn.is_last_request();
         let flush = front.compose(|out| {
-            head(&answer, out);
+            let dated = head(&answer, out);
             if !interim {
-                if !answer.headers.contains_key(DATE) {
+                if !dated {
                     out.extend_from_slice(b"date: ");
-                    http_date(now, out);
+                    http_date(clock.now(), out);
                     out.extend_from_slice(b"\r\n");
                 }
-                let option: &[u8] = match stays {
-                    true => b"connection: keep-alive\r\n",
-                    false => b"connection: close\r\n",
-                };
-                out.extend_from_slice(option);
+                let option = if stays { "keep-alive" } else { "close" };
+                for part in ["connection: ", option, "\r\n"] {
+                    out.extend_from_slice(part.as_bytes());
+                }
             }
             out.extend_from_slice(b"\r\n");
         });
@@ -235,12 +237,15 @@ impl BareSession {
 }
 
 /// The answer could not be written: the client's affair.
+#[expect(clippy::unnecessary_box_returns, reason = "as Pingora has its errors")]
 fn broken(error: io::Error) -> Box<Error> {
     Error::because(WriteError, "writing an answer", error).into_down()
 }
 
-/// Writes the status line and the fields; the connection's options are ours to say.
-fn head(answer: &ResponseHeader, out: &mut Vec<u8>) {
+/// Writes the status line and the fields; the connection's options are ours to say. True if there is a
+/// date among them.
+fn head(answer: &ResponseHeader, out: &mut Vec<u8>) -> bool {
+    let mut dated = false;
     let status = answer.status;
     let phrase = answer.get_reason_phrase().unwrap_or_default();
     for part in ["HTTP/1.1 ", status.as_str(), " ", phrase, "\r\n"] {
@@ -250,11 +255,13 @@ fn head(answer: &ResponseHeader, out: &mut Vec<u8>) {
         if *name == CONNECTION {
             continue;
         }
+        dated |= *name == DATE;
         out.extend_from_slice(name.as_str().as_bytes());
         out.extend_from_slice(b": ");
         out.extend_from_slice(value.as_bytes());
         out.extend_from_slice(b"\r\n");
     }
+    dated
 }
 
 impl Drop for BareSession {

@@ -8,10 +8,10 @@ use super::head::{self, Head};
 use super::http2;
 use super::open::Entrance;
 use super::request::Parts;
-use crate::base::clock::Clock;
+use crate::base::clock::{Clock, Now};
 use crate::exchange::connection::{Connection, Phase};
 use crate::exchange::listener::Listener;
-use crate::gateway::front::{Decided, Judged};
+use crate::gateway::front::{Answered, Decided, Judged};
 use crate::observe::reason::Reason;
 use bytes::BytesMut;
 use pingora::apps::HttpServerApp;
@@ -21,17 +21,22 @@ use pingora::server::ShutdownWatch;
 use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
 
-/// Makes the answer to a refused header, and tells of it: log line and metric like any refusal.
-pub type Refuse = Arc<dyn Fn(&Arc<Connection>, Refused<'_>) -> Vec<u8> + Send + Sync>;
+/// Makes the answer to a refused header.
+pub type Refuse = Arc<dyn Fn(&Arc<Connection>, Refused<'_>) -> Answered + Send + Sync>;
 
-/// Decides what becomes of a request, which may have a body.
-pub type Judge = Arc<dyn Fn(&Arc<Connection>, RequestHeader, bool) -> Judged + Send + Sync>;
+/// Tells of an answer, log line and metric like any, and whether all of it has gone out.
+pub type Tell = Arc<dyn Fn(Answered, bool) + Send + Sync>;
+
+/// Decides what becomes of a request, which may have a body and was complete at a time.
+pub type Judge = Arc<dyn Fn(&Arc<Connection>, RequestHeader, bool, Now) -> Judged + Send + Sync>;
 
 /// What the edge asks the gateway.
 #[derive(Clone)]
 pub struct Counsel {
     /// Answers what is not a request.
     pub refuse: Refuse,
+    /// Is told of each answer that the edge has written.
+    pub tell: Tell,
     /// Decides what becomes of a request over HTTP/1.1, before Pingora has it; without one the app
     /// does.
     pub judge: Option<Judge>,
@@ -103,9 +108,10 @@ where
         front.body = Delimiter::new(body);
         front.conn.count_request();
         // A proxied request sets its own limit once its route is known.
-        front.conn.arm(Phase::Busy, door.clock.now(), UNROUTED_MS);
+        let now = door.clock.now();
+        front.conn.arm(Phase::Busy, now, UNROUTED_MS);
         let header = cut(&mut front.rest, len);
-        match serve_one(front, &door, header, parts).await {
+        match serve_one(front, &door, header, parts, now).await {
             Some(back) if back.body.done() => front = back,
             // What is left of the body cannot be told from a next request.
             _ => return,
@@ -168,6 +174,7 @@ async fn serve_one<A>(
     door: &Door<A>,
     header: BytesMut,
     parts: Parts,
+    now: Now,
 ) -> Option<Box<Front>>
 where
     A: HttpServerApp + Send + Sync + 'static,
@@ -188,7 +195,7 @@ where
         .await;
         return None;
     };
-    let mut judged = judge(&front.conn, request, !front.body.done());
+    let mut judged = judge(&front.conn, request, !front.body.done(), now);
     if let Judged::Later(waiting) = judged {
         judged = waiting.await;
     }
@@ -198,10 +205,10 @@ where
             front.conn.hand(decided);
             hand_over(front, door, BytesMut::from(PLACEHOLDER)).await
         }
-        Judged::Answer { bytes, last } => {
-            front.write_all(&bytes).await.ok()?;
-            front.flush().await.ok()?;
-            (!last).then_some(front)
+        Judged::Answer(answered) => {
+            let stays = !answered.last;
+            let written = give(&mut front, door, answered).await;
+            (written && stays).then_some(front)
         }
         Judged::Later(_) => None,
     }
@@ -271,12 +278,18 @@ pub(super) async fn answer<A>(
         detail,
         header: &front.rest,
     };
-    let answer = (door.counsel.refuse)(&front.conn, refused);
+    let answered = (door.counsel.refuse)(&front.conn, refused);
     front
         .conn
         .arm(Phase::Busy, door.clock.now(), door.listener.terms.header_ms);
     // Whether the client still reads it is its own affair; the drop lingers.
-    if front.write_all(&answer).await.is_ok() {
-        let _ = front.flush().await;
-    }
+    give(front, door, answered).await;
+}
+
+/// Writes an answer and tells of it. True if all of it has gone out.
+async fn give<A>(front: &mut Front, door: &Door<A>, answered: Answered) -> bool {
+    let gathered = front.write_all(&answered.bytes).await;
+    let written = gathered.is_ok() && front.flush().await.is_ok();
+    (door.counsel.tell)(answered, written);
+    written
 }

@@ -91,12 +91,12 @@ fn header<T>(
     limits: &Limits,
     note: impl FnOnce(&httparse::Request<'_, '_>) -> Option<T>,
 ) -> Result<Option<(usize, BodyLength, T)>, Fault> {
-    let end = memchr::memmem::find(bytes, b"\r\n\r\n").map(|at| at + 4);
+    let (end, bare) = scan(bytes);
     let Some(len) = end.filter(|len| *len <= limits.bytes) else {
-        return unfinished(&bytes[..end.unwrap_or(bytes.len())], limits).map(|()| None);
+        return unfinished(&bytes[..end.unwrap_or(bytes.len())], bare, limits).map(|()| None);
     };
     let bytes = &bytes[..len];
-    if bare_line_feed(bytes) {
+    if bare {
         return Err(bad("a line ends in LF without CR"));
     }
     let mut fields = [const { MaybeUninit::uninit() }; MOST_FIELDS];
@@ -124,7 +124,7 @@ fn header<T>(
 }
 
 /// No end of the header in sight: wait, unless it is too long or too wrong already.
-fn unfinished(bytes: &[u8], limits: &Limits) -> Result<(), Fault> {
+fn unfinished(bytes: &[u8], bare: bool, limits: &Limits) -> Result<(), Fault> {
     let complete = memchr::memchr(b'\n', bytes).is_some();
     let method = bytes.iter().take_while(|b| is_token(**b)).count();
     if method > MOST_METHOD {
@@ -136,7 +136,7 @@ fn unfinished(bytes: &[u8], limits: &Limits) -> Result<(), Fault> {
     if bytes.len() > limits.bytes {
         return Err((Reason::HeadersTooLarge, "the request header is too large"));
     }
-    if bare_line_feed(bytes) {
+    if bare {
         return Err(bad("a line ends in LF without CR"));
     }
     // An empty line may still be coming before the request.
@@ -148,10 +148,20 @@ fn unfinished(bytes: &[u8], limits: &Limits) -> Result<(), Fault> {
     Ok(())
 }
 
-/// A bare LF ends a line for some parsers and not for others (RFC 9112 §2.2): refused. A bare CR
-/// is refused by the parser.
-fn bare_line_feed(bytes: &[u8]) -> bool {
-    memchr::memchr_iter(b'\n', bytes).any(|i| i == 0 || bytes[i - 1] != b'\r')
+/// Where the header ends, behind its empty line; and whether a bare LF comes before that, which ends a
+/// line for some parsers and not for others (RFC 9112 §2.2): refused. A bare CR is refused by the
+/// parser.
+fn scan(bytes: &[u8]) -> (Option<usize>, bool) {
+    let (mut line, mut bare) = (0, false);
+    for at in memchr::memchr_iter(b'\n', bytes) {
+        match &bytes[line..at] {
+            b"\r" if line >= 2 && bytes[line - 2] == b'\r' => return (Some(at + 1), bare),
+            [.., b'\r'] => (),
+            _ => bare = true,
+        }
+        line = at + 1;
+    }
+    (None, bare)
 }
 
 /// The first line, without its end.

@@ -54,11 +54,11 @@ impl Tail {
     /// Notes what came; gives it back unless it is the end and `more` may come.
     fn pass(&mut self, data: Bytes, more: bool) -> Result<Option<Bytes>> {
         if self.held.is_some() {
-            return match data.is_empty() {
-                true => Ok(None),
-                false => Error::e_explain(ErrorType::InvalidHTTPHeader, "a body beyond its length")
-                    .map_err(Error::into_down),
-            };
+            if data.is_empty() {
+                return Ok(None);
+            }
+            let why = "a body beyond its length";
+            return Error::e_explain(ErrorType::InvalidHTTPHeader, why).map_err(Error::into_down);
         }
         self.left = self.left.map(|l| l.saturating_sub(data.len() as u64));
         if more && self.left == Some(0) {

@@ -45,6 +45,7 @@ pub async fn run(clock: Clock) {
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
+        clock.follow();
         let now = clock.now();
         OPEN.with_borrow(|open| open.iter().for_each(|conn| conn.sweep(now)));
     }

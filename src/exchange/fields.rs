@@ -1,4 +1,4 @@
-//! Which fields a request has of those that somebody asks for: looked for once, in one pass, since
+//! Which fields a message has of those that somebody asks for: looked for once, in one pass, since
 //! nearly all of them are nearly always absent and each lookup would hash its name.
 
 use http::HeaderMap;
@@ -27,9 +27,13 @@ pub enum Field {
     RequestId = 1 << 8,
     /// Any of those that tell where a request comes from: `Forwarded` and its predecessors.
     Origin = 1 << 9,
+    /// `Transfer-Encoding`.
+    TransferEncoding = 1 << 10,
+    /// Any other that is between two neighbours alone (RFC 9110 §7.6.1).
+    HopByHop = 1 << 11,
 }
 
-/// The fields of one request.
+/// The fields of one message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fields(u16);
 
@@ -59,6 +63,13 @@ fn kind(name: &str) -> Option<Field> {
         "max-forwards" => Field::MaxForwards,
         "x-request-id" => Field::RequestId,
         "content-length" => Field::ContentLength,
+        "transfer-encoding" => Field::TransferEncoding,
+        "keep-alive"
+        | "proxy-connection"
+        | "proxy-authenticate"
+        | "proxy-authorization"
+        | "te"
+        | "trailer" => Field::HopByHop,
         "forwarded" | "x-real-ip" | "x-forwarded-for" | "x-forwarded-host" | "x-forwarded-port"
         | "x-forwarded-proto" | "x-forwarded-prefix" => Field::Origin,
         _ => return None,
@@ -84,6 +95,8 @@ mod tests {
             ("x-request-id", Field::RequestId),
             ("x-forwarded-port", Field::Origin),
             ("forwarded", Field::Origin),
+            ("transfer-encoding", Field::TransferEncoding),
+            ("trailer", Field::HopByHop),
         ];
         for (name, field) in named {
             let name: HeaderName = name.parse().expect("a name");

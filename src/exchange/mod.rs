@@ -38,6 +38,8 @@ pub struct Exchange {
     /// Whether the connection ends with this exchange: what comes behind a handshake that was refused
     /// may be meant for whoever would have taken it.
     pub closes: bool,
+    /// Whether nothing of it comes but its header, and the edge waits for its answer itself.
+    pub bare: bool,
     /// Whether the peer is a trusted proxy.
     pub trusted_peer: bool,
     /// What its header had of the fields that are asked for.
@@ -182,6 +184,7 @@ impl Exchange {
             admitted: now,
             client,
             closes: false,
+            bare: false,
             trusted_peer: false,
             fields: Fields::default(),
             request_id,

@@ -60,6 +60,11 @@ impl Flight {
         let left = Duration::from_millis(self.total_ms.saturating_sub(spent_ms).max(1));
         let pause = self.pause_ms.map(Duration::from_millis);
         let mut peer = chosen.peer(&self.pool.spec.timeouts, left, pause);
+        if exchange.bare && pause.is_none() && self.pool.spec.timeouts.read.is_none() {
+            // All that is waited for is the answer, and that wait ends with the request's own limit: a
+            // timer of Pingora's would be set and taken back for nothing.
+            peer.options.read_timeout = None;
+        }
         if self.handshake.is_some() {
             let gate = Arc::new(Gate::default());
             peer::apart(&mut peer, gate.clone());
@@ -74,7 +79,6 @@ impl Flight {
 /// # Errors
 /// The tenant is missing or unknown, the client's deadline has passed, or the circuit is open.
 pub fn upstream(
-    shared: &Shared,
     route: &Route,
     headers: &HeaderMap,
     exchange: &mut Exchange,
@@ -110,7 +114,7 @@ pub fn upstream(
         None => exchange.conn.limit(exchange.admitted, total_ms),
     }
     Ok(Flight {
-        permit: permit(shared, &pool)?,
+        permit: permit(&pool, exchange.admitted)?,
         pool,
         chosen: None,
         in_flight: None,
@@ -158,11 +162,11 @@ fn choice<'a>(
     }
 }
 
-fn permit(shared: &Shared, pool: &Arc<Pool>) -> Result<Option<Permit>, Refusal> {
+fn permit(pool: &Arc<Pool>, now: Now) -> Result<Option<Permit>, Refusal> {
     let Some(breaker) = &pool.breaker else {
         return Ok(None);
     };
-    match breaker.permit(shared.clock.now()) {
+    match breaker.permit(now) {
         Ok(permit) => {
             if let Some(transition) = permit.transition() {
                 tell(pool, transition);

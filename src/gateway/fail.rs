@@ -91,10 +91,9 @@ pub fn answer(refusal: &Refusal, exchange: &Exchange, shape: ErrorShape) -> Answ
         return call_answer(refusal, exchange);
     }
     let (code, _) = status(refusal.reason);
-    let mut headers = vec![
-        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
-        (CONTENT_TYPE, media(shape)),
-    ];
+    let mut headers = Vec::with_capacity(8);
+    headers.push((CACHE_CONTROL, HeaderValue::from_static("no-store")));
+    headers.push((CONTENT_TYPE, media(shape)));
     if let Some(seconds) = refusal.retry_after_s {
         headers.push((RETRY_AFTER, seconds.into()));
     }
@@ -278,6 +277,10 @@ fn about<'a>(refusal: &Refusal, request_id: &'a str, detail: &'a str) -> Problem
     }
 }
 
+const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+
 /// The headers that tell of the limit nearest to exhaustion.
 pub fn limit_headers(exchange: &Exchange) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
     let report = exchange.limit.filter(|r| r.headers != LimitHeaders::None);
@@ -290,12 +293,9 @@ pub fn limit_headers(exchange: &Exchange) -> impl Iterator<Item = (HeaderName, H
             Reset::Delta => d.reset_ms.saturating_sub(now_ms).div_ceil(1000),
         };
         [
-            (HeaderName::from_static("x-ratelimit-limit"), d.limit.into()),
-            (
-                HeaderName::from_static("x-ratelimit-remaining"),
-                d.remaining.into(),
-            ),
-            (HeaderName::from_static("x-ratelimit-reset"), reset.into()),
+            (LIMIT, d.limit.into()),
+            (REMAINING, d.remaining.into()),
+            (RESET, reset.into()),
         ]
     });
     fields.into_iter().flatten()

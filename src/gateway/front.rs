@@ -4,14 +4,14 @@
 use super::record::{self, Sent};
 use super::screen::{self, Case, Progress};
 use super::{Ctx, Shared, fail, receive};
-use crate::base::clock::http_date;
+use crate::base::clock::{Now, http_date};
 use crate::exchange::connection::Connection;
 use crate::exchange::fields::Field;
 use crate::exchange::refusal::Refusal;
 use crate::exchange::{Exchange, RequestId};
 use crate::observe::reason::Reason;
 use crate::observe::trace::TraceContext;
-use crate::snapshot::{ErrorShape, Snapshot};
+use crate::snapshot::Snapshot;
 use http::{HeaderValue, StatusCode};
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
@@ -19,18 +19,67 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 /// What becomes of a request.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box would cost an allocation a refusal"
+)]
 pub enum Judged {
     /// It is answered.
-    Answer {
-        /// The whole answer.
-        bytes: Vec<u8>,
-        /// Whether the connection ends with it.
-        last: bool,
-    },
+    Answer(Answered),
     /// It goes on to Pingora, to which this is handed over.
     Session(Box<Decided>),
     /// A lookup has to be awaited.
     Later(Pin<Box<dyn Future<Output = Judged> + Send>>),
+}
+
+/// An answer that the edge writes.
+pub struct Answered {
+    /// The whole answer.
+    pub bytes: Vec<u8>,
+    /// Whether the connection ends with it.
+    pub last: bool,
+    status: u16,
+    exchange: Exchange,
+}
+
+impl Answered {
+    fn new(answer: &fail::Answer, mut exchange: Exchange, last: bool) -> Self {
+        if exchange.method != http::Method::HEAD {
+            exchange.bytes_out = answer.body.len() as u64;
+        }
+        Self {
+            bytes: wire(answer, &exchange, last),
+            last,
+            status: answer.status,
+            exchange,
+        }
+    }
+}
+
+/// Writes the access line of an answer, and counts; `written`: all of it has gone out.
+pub fn tell(shared: &Shared, answered: Answered, written: bool) {
+    let Answered {
+        mut status,
+        mut exchange,
+        ..
+    } = answered;
+    if !written {
+        (status, exchange.bytes_out) = (0, 0);
+        let slow = exchange.conn.is_slow_reader();
+        exchange.refusal.get_or_insert_with(|| {
+            Refusal::new(if slow {
+                Reason::ClientTooSlow
+            } else {
+                Reason::ClientClosed
+            })
+        });
+    }
+    let sent = Sent {
+        status,
+        bytes_in: 0,
+        protocol: exchange.conn.protocol(),
+    };
+    record::tell(shared, &exchange, &sent, shared.clock.now());
 }
 
 /// A request and what was decided of it.
@@ -51,19 +100,20 @@ pub fn judge(
     conn: &Arc<Connection>,
     mut header: RequestHeader,
     has_body: bool,
+    now: Now,
 ) -> Judged {
     let snapshot = shared.snapshot.load_full();
-    let mut case = Case::new(shared, conn.clone(), &header);
-    let begun = screen::begin(shared, &snapshot, &mut header, &mut case.exchange, case.now);
+    let mut case = Case::new(conn.clone(), &header, now);
+    let begun = screen::begin(shared, &snapshot, &mut header, &mut case.exchange, now);
     let outcome = match begun {
         Ok(Progress::Done(outcome)) => Ok(outcome),
         Err(refusal) => Err(refusal),
         Ok(Progress::Ask(question)) => {
             let shared = shared.clone();
             return Judged::Later(Box::pin(async move {
-                let Case { exchange, now } = &mut case;
+                let exchange = &mut case.exchange;
                 let answer =
-                    screen::answer(question, &shared, &snapshot, &mut header, exchange, *now);
+                    screen::answer(question, &shared, &snapshot, &mut header, exchange, now);
                 let outcome = answer.await;
                 conclude(&shared, case, outcome, header, snapshot, has_body)
             }));
@@ -74,53 +124,38 @@ pub fn judge(
 
 fn conclude(
     shared: &Shared,
-    case: Case,
+    mut case: Case,
     outcome: Result<screen::Outcome, Refusal>,
     header: RequestHeader,
     snapshot: Arc<Snapshot>,
     has_body: bool,
 ) -> Judged {
-    let shape = snapshot.errors;
-    let mut ctx = Ctx::default();
-    case.close(shared, outcome, snapshot, &mut ctx);
-    let fields = ctx.exchange.as_ref().map(|e| e.fields).unwrap_or_default();
+    let fields = case.exchange.fields;
     let last = fields.has(Field::Connection) && receive::is_last(&header.headers);
-    if has_body || ctx.flight.is_some() {
-        let path = header.uri.authority().is_none();
-        return Judged::Session(Box::new(Decided {
-            header: Some(header),
-            bare: path && !has_body && !fields.has(Field::Upgrade),
-            last,
-            ctx,
-        }));
-    }
-    answer(shared, ctx, shape, last)
-}
-
-/// Answers a request that goes no further.
-fn answer(shared: &Shared, ctx: Ctx, shape: ErrorShape, last: bool) -> Judged {
-    let (refused, said) = (ctx.exchange, ctx.answer);
-    let Some(mut exchange) = refused else {
-        return Judged::Answer {
-            bytes: Vec::new(),
-            last: true,
-        };
-    };
-    let made = said.or_else(|| Some(fail::answer(exchange.refusal.as_ref()?, &exchange, shape)));
-    let last = last || exchange.is_last();
-    let bytes = made.map_or_else(Vec::new, |answer| {
-        if exchange.method != http::Method::HEAD {
-            exchange.bytes_out = answer.body.len() as u64;
+    case.screened(shared);
+    let answer = match outcome {
+        Ok(screen::Outcome::Answer(answer)) if !has_body => answer,
+        Err(refusal) if !has_body => {
+            let answer = fail::answer(&refusal, &case.exchange, snapshot.errors);
+            case.exchange.refusal = Some(refusal);
+            answer
         }
-        let sent = Sent {
-            status: answer.status,
-            bytes_in: 0,
-            protocol: exchange.conn.protocol(),
-        };
-        record::tell(shared, &exchange, &sent);
-        wire(&answer, &exchange, last)
-    });
-    Judged::Answer { bytes, last }
+        outcome => {
+            let path = header.uri.authority().is_none();
+            let bare = path && !has_body && !fields.has(Field::Upgrade);
+            case.exchange.bare = bare;
+            let mut ctx = Ctx::default();
+            case.close(outcome, snapshot, &mut ctx);
+            return Judged::Session(Box::new(Decided {
+                header: Some(header),
+                bare,
+                last,
+                ctx,
+            }));
+        }
+    };
+    let last = last || case.exchange.is_last();
+    Judged::Answer(Answered::new(&answer, case.exchange, last))
 }
 
 /// Takes over what the edge has decided of a session's request.
@@ -131,14 +166,14 @@ pub fn take_over(session: &mut Session, ctx: &mut Ctx, decided: Decided) {
     *ctx = decided.ctx;
 }
 
-/// Makes the bytes of the answer, counts, and writes the access line.
+/// The answer to what is no request; counts it.
 pub fn refuse(
     shared: &Shared,
     conn: &Arc<Connection>,
     reason: Reason,
     detail: &'static str,
     header: &[u8],
-) -> Vec<u8> {
+) -> Answered {
     let now = shared.clock.now();
     let trace = TraceContext::continue_or_start(None);
     let mut exchange = Exchange::new(conn.clone(), now, RequestId::random(), trace);
@@ -150,15 +185,8 @@ pub fn refuse(
     let shape = shared.snapshot.load().errors;
     let answer = fail::answer(&refusal, &exchange, shape);
     exchange.refusal = Some(refusal);
-    exchange.bytes_out = answer.body.len() as u64;
     conn.listener.refused();
-    let sent = Sent {
-        status: answer.status,
-        bytes_in: 0,
-        protocol: exchange.conn.protocol(),
-    };
-    record::tell(shared, &exchange, &sent);
-    wire(&answer, &exchange, true)
+    Answered::new(&answer, exchange, true)
 }
 
 /// What can be read of a request line, for the log: the method, and the path without its query.

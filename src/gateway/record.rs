@@ -1,6 +1,7 @@
 //! The last step: the access line and the figures of a request, however it ended.
 
 use super::{Ctx, Shared, choose, fail};
+use crate::base::clock::Now;
 use crate::exchange::Exchange;
 use crate::exchange::refusal::Refusal;
 use crate::observe::access_log::Record;
@@ -33,13 +34,14 @@ pub fn end(shared: &Shared, session: &mut Session, error: Option<&Error>, ctx: &
     if reason == Some(Reason::ClientClosed) {
         exchange.conn.set_reset();
     }
-    tell(shared, exchange, &sent);
+    let now = shared.clock.now();
+    tell(shared, exchange, &sent, now);
     // Whatever is still held of an upstream is given back now, not when the task ends.
     let Some(mut flight) = ctx.flight.take() else {
         return;
     };
     let permit = flight.permit.take().filter(|_| flight.answered);
-    if let Some(transition) = permit.and_then(|p| p.success(shared.clock.now())) {
+    if let Some(transition) = permit.and_then(|p| p.success(now)) {
         choose::tell(&flight.pool, transition);
     }
 }
@@ -54,9 +56,9 @@ pub struct Sent {
     pub protocol: &'static str,
 }
 
-/// Writes the access line and counts.
-pub fn tell(shared: &Shared, exchange: &Exchange, sent: &Sent) {
-    let took_ns = shared.clock.now().since_ns(exchange.started);
+/// Writes the access line and counts; the request ended `now`.
+pub fn tell(shared: &Shared, exchange: &Exchange, sent: &Sent, now: Now) {
+    let took_ns = now.since_ns(exchange.started);
     let reason = exchange.refusal.as_ref().map(|r| r.reason);
     let status = match (sent.status, reason) {
         (0, Some(reason)) => fail::status(reason).0,

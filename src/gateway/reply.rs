@@ -6,13 +6,11 @@ use super::{Ctx, Shared, choose, fail, grpc, parts, tunnel};
 use crate::breaker::Permit;
 use crate::exchange::Exchange;
 use crate::exchange::call::Call;
+use crate::exchange::fields::{Field, Fields};
 use crate::exchange::refusal::Refusal;
 use crate::observe::reason::Reason;
 use bytes::Bytes;
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE, VIA,
-};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
@@ -21,14 +19,14 @@ use std::time::Duration;
 
 /// Hop-by-hop fields that Pingora leaves in answers (RFC 9110 §7.6.1). `Trailer` is one here: the
 /// fields that it announces are not passed on.
-const HOP_BY_HOP: [HeaderName; 7] = [
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION,
-    TE,
-    TRAILER,
-    UPGRADE,
+const HOP_BY_HOP: [&str; 7] = [
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "upgrade",
 ];
 
 /// The statuses by which a service says that it is in trouble; 4xx are the client's.
@@ -44,10 +42,11 @@ pub fn received(shared: &Shared, response: &mut ResponseHeader, ctx: &mut Ctx) -
         return tunnel::switched(shared, response, ctx);
     }
     let now = shared.clock.now();
-    if let Err(why) = framing(response) {
+    let seen = Fields::of(&response.headers);
+    if let Err(why) = framing(response, seen) {
         return refuse(ctx, why);
     }
-    settle(response, ctx)?;
+    settle(response, seen, ctx)?;
     let Some(flight) = &mut ctx.flight else {
         return Ok(());
     };
@@ -116,7 +115,10 @@ pub fn concluded(shared: &Shared, trailers: &HeaderMap, ctx: &mut Ctx) {
 
 /// Whether everybody reads the same length (RFC 9112 §6.3). What says both a length and a coding
 /// has been read by the coding, and the length is gone.
-fn framing(response: &ResponseHeader) -> std::result::Result<(), &'static str> {
+fn framing(response: &ResponseHeader, seen: Fields) -> std::result::Result<(), &'static str> {
+    if !seen.has(Field::TransferEncoding) && !seen.has(Field::ContentLength) {
+        return Ok(());
+    }
     let mut codings = response.headers.get_all(TRANSFER_ENCODING).iter();
     let chunked = |v: &HeaderValue| v.as_bytes().eq_ignore_ascii_case(b"chunked");
     if !codings.next().is_none_or(chunked) || codings.next().is_some() {
@@ -140,21 +142,23 @@ fn refuse(ctx: &mut Ctx, why: &'static str) -> Result<()> {
 }
 
 /// What the header may not hold on its way to the client, and that it has been here.
-fn settle(response: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
+fn settle(response: &mut ResponseHeader, seen: Fields, ctx: &Ctx) -> Result<()> {
     parts::of_response(response, |response| {
         // With what is added further on the map grows at most once.
         response.headers.reserve(ADDED);
-        drop_hop_by_hop(&mut response.headers);
+        drop_hop_by_hop(&mut response.headers, seen);
         // RFC 9112 §6.1, RFC 9110 §8.6: none of these has a body to measure.
         let headers = &mut response.headers;
         if response.status.is_informational() || response.status.as_u16() == 204 {
             headers.remove(TRANSFER_ENCODING);
             headers.remove(CONTENT_LENGTH);
         }
-        if headers.contains_key(TRANSFER_ENCODING) {
+        if seen.has(Field::TransferEncoding) && headers.contains_key(TRANSFER_ENCODING) {
             headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
-        if let Some(length) = plain_length(headers) {
+        if seen.has(Field::ContentLength)
+            && let Some(length) = plain_length(headers)
+        {
             headers.insert(CONTENT_LENGTH, length.into());
         }
         let Some(snapshot) = &ctx.snapshot else {
@@ -179,8 +183,8 @@ fn tell(headers: &mut HeaderMap, ctx: &Ctx) {
     }
 }
 
-/// Fields that most answers are given, by us and by Pingora.
-const ADDED: usize = 8;
+/// Fields that most answers are given; with more, the map of many would grow for nothing.
+const ADDED: usize = 6;
 
 /// The hook: completes the header of an answer.
 ///
@@ -193,7 +197,8 @@ pub fn prepare(session: &mut Session, response: &mut ResponseHeader, ctx: &mut C
     }
     if response.status.as_u16() == 101 {
         parts::of_response(response, |response| {
-            drop_hop_by_hop(&mut response.headers);
+            let seen = Fields::of(&response.headers);
+            drop_hop_by_hop(&mut response.headers, seen);
             tell(&mut response.headers, ctx);
         });
         tunnel::complete(response)?;
@@ -235,20 +240,15 @@ pub fn end(session: &mut Session, ctx: &mut Ctx) {
 }
 
 /// Drops what is between the service and us alone.
-fn drop_hop_by_hop(headers: &mut HeaderMap) {
-    let (mut options, mut others) = (false, false);
-    for name in headers.keys() {
-        options |= *name == CONNECTION;
-        others |= HOP_BY_HOP.contains(name);
-    }
-    if options {
+fn drop_hop_by_hop(headers: &mut HeaderMap, seen: Fields) {
+    if seen.has(Field::Connection) {
         for name in nominated(headers) {
             headers.remove(name);
         }
         headers.remove(CONNECTION);
     }
-    if others {
-        for name in &HOP_BY_HOP {
+    if seen.has(Field::HopByHop) || seen.has(Field::Upgrade) {
+        for name in HOP_BY_HOP {
             headers.remove(name);
         }
     }

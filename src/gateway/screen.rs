@@ -51,10 +51,12 @@ pub async fn enter(shared: &Shared, session: &mut Session, ctx: &mut Ctx) -> Res
             front::take_over(session, ctx, *decided);
         } else {
             let snapshot = shared.snapshot.load_full();
-            let mut case = Case::new(shared, conn, session.req_header());
+            let mut case = Case::new(conn, session.req_header(), shared.clock.now());
             let header = session.req_header_mut();
-            let judged = judge(shared, &snapshot, header, &mut case.exchange, case.now).await;
-            case.close(shared, judged, snapshot, ctx);
+            let now = case.exchange.started;
+            let judged = judge(shared, &snapshot, header, &mut case.exchange, now).await;
+            case.screened(shared);
+            case.close(judged, snapshot, ctx);
         }
     }
     let Some(exchange) = &ctx.exchange else {
@@ -84,27 +86,27 @@ pub async fn enter(shared: &Shared, session: &mut Session, ctx: &mut Ctx) -> Res
 pub struct Case {
     /// The request.
     pub exchange: Exchange,
-    /// When its header was read.
-    pub now: Now,
 }
 
 impl Case {
     /// A request that just came in.
-    pub fn new(shared: &Shared, conn: Arc<Connection>, header: &RequestHeader) -> Self {
-        let now = shared.clock.now();
+    pub fn new(conn: Arc<Connection>, header: &RequestHeader, now: Now) -> Self {
         let exchange = receive::identify(&header.headers, conn, now);
-        Self { exchange, now }
+        Self { exchange }
+    }
+
+    /// Notes that it is judged.
+    pub fn screened(&mut self, shared: &Shared) {
+        self.exchange.times.screened_ns = shared.clock.now().since_ns(self.exchange.started);
     }
 
     /// Puts down what was decided.
     pub fn close(
         mut self,
-        shared: &Shared,
         outcome: Result<Outcome, Refusal>,
         snapshot: Arc<Snapshot>,
         ctx: &mut Ctx,
     ) {
-        self.exchange.times.screened_ns = shared.clock.now().since_ns(self.now);
         match outcome {
             Ok(Outcome::Proxy(flight)) => ctx.flight = Some(flight),
             Ok(Outcome::Answer(answer)) => ctx.answer = Some(answer),
@@ -178,7 +180,7 @@ pub fn begin(
     });
     let upgrades = exchange.fields.has(Field::Upgrade);
     exchange.closes = upgrades && tunnel::asked(header, route);
-    go_on(shared, route, header, exchange, now, None)
+    go_on(route, header, exchange, now, None)
 }
 
 /// Makes the lookups that a route's filters ask for, each once, and decides.
@@ -199,7 +201,7 @@ pub async fn answer(
         let index = exchange.route.as_ref().map_or(0, |r| r.index);
         let route = &snapshot.routes[index];
         let asked = Some(question.filter);
-        match go_on(shared, route, header, exchange, now, asked)? {
+        match go_on(route, header, exchange, now, asked)? {
             Progress::Done(outcome) => return Ok(outcome),
             Progress::Ask(next) => question = next,
         }
@@ -243,7 +245,6 @@ fn find(snapshot: &Snapshot, exchange: &Exchange) -> Result<usize, Refusal> {
 /// Runs the route's filters, from the one whose lookup was made where there was one, and chooses the
 /// upstream.
 fn go_on(
-    shared: &Shared,
     route: &Route,
     header: &mut RequestHeader,
     exchange: &mut Exchange,
@@ -277,7 +278,7 @@ fn go_on(
     } else {
         None
     };
-    let flight = choose::upstream(shared, route, &header.headers, exchange, handshake)?;
+    let flight = choose::upstream(route, &header.headers, exchange, handshake)?;
     Ok(Progress::Done(Outcome::Proxy(flight)))
 }
 

@@ -406,7 +406,8 @@ fn a_listener_is_added_and_one_closes_while_others_serve() {
     let gateway = Gateway::start(&open_config(&origin));
     let shared = gateway.shared();
     let counsel = Counsel {
-        refuse: Arc::new(|_, _| Vec::new()),
+        refuse: Arc::new(|_, _| panic!("each of these is a request")),
+        tell: Arc::new(|_, _| ()),
         judge: None,
     };
     let conf = Arc::new(ServerConf::default());
