@@ -64,7 +64,7 @@ impl Parts {
 
 /// Room for the fields that a request is given on its way: the copy that goes to the service has it
 /// too.
-const SPARE: usize = 8;
+const SPARE: usize = 12;
 
 fn value(bytes: Bytes) -> Result<HeaderValue> {
     HeaderValue::from_maybe_shared(bytes).or_err(InvalidHTTPHeader, "a field value")

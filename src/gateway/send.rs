@@ -39,7 +39,12 @@ pub fn prepare(request: &mut RequestHeader, version: Version, ctx: &Ctx) -> Resu
     let raw = request.raw_path().starts_with(b"/");
     parts::of_request(request, |request| {
         // Room for what is added, so that the map grows at most once.
-        request.headers.reserve(ADDED);
+        let caller = if exchange.principal.is_some() {
+            TOLD
+        } else {
+            0
+        };
+        request.headers.reserve(ADDED + caller);
         retarget(request, exchange, route, raw)?;
         strip_credentials(request, route, snapshot);
         forwarded::tell(request, exchange, snapshot)?;
@@ -168,6 +173,20 @@ fn tell_identity(
     names: &IdentityHeaders,
 ) -> Result<()> {
     let headers = &mut request.headers;
+    let make = || identity(principal, names);
+    principal.told.put(names.mark, make, |name, value| {
+        headers.insert(name, value);
+    })
+}
+
+/// The most fields that tell of a caller.
+const TOLD: usize = 5;
+
+fn identity(
+    principal: &Principal,
+    names: &IdentityHeaders,
+) -> Result<Vec<(HeaderName, HeaderValue)>> {
+    let mut fields = Vec::with_capacity(TOLD);
     let texts = [
         (&names.user, &principal.user),
         (&names.email, &principal.email),
@@ -175,18 +194,18 @@ fn tell_identity(
     ];
     for (name, text) in texts {
         if let Some(text) = text {
-            headers.insert(name.clone(), value(encode(text))?);
+            fields.push((name.clone(), value(encode(text))?));
         }
     }
     if !principal.scopes.is_empty() {
         let scopes = list(principal.scopes.iter(), names.scopes_form);
-        headers.insert(names.scopes.clone(), value(scopes)?);
+        fields.push((names.scopes.clone(), value(scopes)?));
     }
     if !principal.roles.is_empty() {
         let roles = list(principal.roles.iter().map(String::as_str), names.roles_form);
-        headers.insert(names.roles.clone(), value(roles)?);
+        fields.push((names.roles.clone(), value(roles)?));
     }
-    Ok(())
+    Ok(fields)
 }
 
 fn list<'a>(items: impl Iterator<Item = &'a str>, form: ListForm) -> String {

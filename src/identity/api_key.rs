@@ -3,7 +3,7 @@
 //! A key is found by the SHA-256 of all of it. A fast digest is enough because keys are made by
 //! [`generate`] with more than 192 random bits: there is nothing to guess from the digest.
 
-use super::principal::{Method, Principal, Scopes};
+use super::principal::{Method, Principal, Scopes, Told};
 use crate::base::secret::{same, sha256};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -147,6 +147,7 @@ impl Entry {
             tenant: None,
             tier: tier.filter(|tier| !tier.is_empty()),
             key_id: Some(id),
+            told: Told::default(),
         });
         Ok(Entry {
             hash,

@@ -1,6 +1,6 @@
 //! Which claim of a token gives which part of a [`Principal`], and how strictly it is read.
 
-use super::principal::{Method, Principal, Scopes};
+use super::principal::{Method, Principal, Scopes, Told};
 use serde_json::{Map, Value};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -111,6 +111,7 @@ impl ClaimMap {
             tenant: text(&self.tenant, claims, "tenant")?,
             tier: text(&self.tier, claims, "tier")?,
             key_id: None,
+            told: Told::default(),
         })
     }
 }

@@ -1,6 +1,7 @@
 //! What a verified caller is, however it proved itself.
 
-use std::sync::Arc;
+use http::{HeaderName, HeaderValue};
+use std::sync::{Arc, OnceLock};
 
 /// How the caller proved who it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +38,56 @@ pub struct Principal {
     pub tier: Option<String>,
     /// The id (not the secret) of the API key used; none for a token.
     pub key_id: Option<String>,
+    /// What services are told of it.
+    pub told: Told,
+}
+
+/// Header fields that are the same for every request of a caller: made for the first one. Two callers
+/// do not differ by them.
+#[derive(Clone, Debug, Default)]
+pub struct Told(OnceLock<(u64, Box<[Field]>)>);
+
+/// A name and its value.
+type Field = (HeaderName, HeaderValue);
+
+impl PartialEq for Told {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Told {}
+
+impl Told {
+    /// The fields, made by the rules with this mark, which no other rules have. A caller who outlives
+    /// its rules has them made anew for each request.
+    ///
+    /// # Errors
+    /// As `make`.
+    pub fn put<E>(
+        &self,
+        mark: u64,
+        make: impl FnOnce() -> Result<Vec<Field>, E>,
+        mut put: impl FnMut(HeaderName, HeaderValue),
+    ) -> Result<(), E> {
+        let mut each = |fields: &[Field]| {
+            let fields = fields.iter().cloned();
+            fields.for_each(|(name, value)| put(name, value));
+        };
+        if let Some((by, fields)) = self.0.get() {
+            if *by == mark {
+                each(fields);
+            } else {
+                each(&make()?);
+            }
+            return Ok(());
+        }
+        let made = make()?;
+        each(&made);
+        // Another request of the same caller may have been quicker.
+        let _ = self.0.set((mark, made.into_boxed_slice()));
+        Ok(())
+    }
 }
 
 impl Principal {
@@ -95,6 +146,27 @@ impl<S: Into<String>> FromIterator<S> for Scopes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_told_is_made_once_and_never_by_other_rules() {
+        let told = Told::default();
+        let ask = |mark: u64, value: Result<&'static str, ()>| {
+            let mut seen = Vec::new();
+            let make = || {
+                Ok(vec![(
+                    HeaderName::from_static("x"),
+                    HeaderValue::from_static(value?),
+                )])
+            };
+            let put = told.put(mark, make, |_, value| seen.push(value));
+            put.map(|()| seen)
+        };
+        assert_eq!(ask(1, Err(())), Err(()), "a fault is not kept");
+        assert_eq!(ask(1, Ok("a")).unwrap(), ["a"]);
+        assert_eq!(ask(1, Err(())).unwrap(), ["a"], "not made again");
+        assert_eq!(ask(2, Ok("b")).unwrap(), ["b"], "by other rules");
+        assert_eq!(ask(1, Err(())).unwrap(), ["a"]);
+    }
 
     #[test]
     fn scopes_are_a_set() {

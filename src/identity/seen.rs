@@ -151,7 +151,7 @@ impl Set {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::principal::{Method, Scopes};
+    use crate::identity::principal::{Method, Scopes, Told};
 
     const STAMP: Stamp = Stamp { issuer: 1, keys: 7 };
 
@@ -167,6 +167,7 @@ mod tests {
             tenant: None,
             tier: None,
             key_id: None,
+            told: Told::default(),
         })
     }
 

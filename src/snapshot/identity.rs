@@ -17,6 +17,8 @@ use crate::identity::provider::{KeySource, Provider};
 use crate::identity::seen::Seen;
 use http::HeaderName;
 use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::mem::discriminant;
 use std::sync::Arc;
 
 /// Verified tokens that are remembered, in all.
@@ -238,7 +240,15 @@ pub fn headers(conf: &IdentityHeadersConf, keys: &[Spanned<ApiKeysConf>]) -> Ide
         scopes_form,
         roles_form,
     } = conf;
+    let mut mark = DefaultHasher::new();
+    for name in [user, scopes, roles, email, client] {
+        name.value.name().hash(&mut mark);
+    }
+    for form in [scopes_form, roles_form] {
+        discriminant(&form.value).hash(&mut mark);
+    }
     IdentityHeaders {
+        mark: mark.finish(),
         user: user.value.name(),
         scopes: scopes.value.name(),
         roles: roles.value.name(),

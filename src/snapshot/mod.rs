@@ -95,6 +95,9 @@ pub struct IdentityHeaders {
     pub scopes_form: ListForm,
     /// How roles are written.
     pub roles_form: ListForm,
+    /// What these make of a caller may be kept under it: another snapshot has the same mark if it says
+    /// the same.
+    pub mark: u64,
     /// Headers that carry API keys; never forwarded.
     pub credentials: Vec<HeaderName>,
 }
@@ -232,6 +235,7 @@ mod tests {
             client: name("x-client-id"),
             scopes_form: ListForm::Space,
             roles_form: ListForm::Json,
+            mark: 0,
             credentials: Vec::new(),
         };
         for sent in [

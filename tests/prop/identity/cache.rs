@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use tollgate::identity::alg::Alg;
 use tollgate::identity::jwt::JwtFault;
-use tollgate::identity::principal::{Method, Principal, Scopes};
+use tollgate::identity::principal::{Method, Principal, Scopes, Told};
 use tollgate::identity::provider::{KeySource, Provider, Verdict, authenticate, choose};
 use tollgate::identity::seen::{Seen, Stamp};
 
@@ -23,6 +23,7 @@ fn caller(user: u64) -> Arc<Principal> {
         tenant: None,
         tier: None,
         key_id: None,
+        told: Told::default(),
     })
 }
 
