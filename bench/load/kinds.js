@@ -205,7 +205,7 @@ chosen.thresholds['checks{check:the service was told who calls}'] = ['rate==1'];
 
 export const options = {
   ...chosen,
-  summaryTrendStats: ['p(50)', 'p(95)', 'p(99)', 'max'],
+  summaryTrendStats: ['count', 'p(50)', 'p(95)', 'p(99)', 'max'],
   // The bodies are not looked at, and k6 shares the machine.
   discardResponseBodies: true,
   // A redirect (to a login, say) is not the answer that was asked for.
@@ -262,12 +262,15 @@ export function handleSummary(data) {
   };
   let missed = 0;
   const broken = {};
-  for (const [name, metric] of Object.entries(data.metrics)) {
+  for (const name of Object.keys(chosen.thresholds)) {
+    const metric = data.metrics[name];
     const scenario = (/\{scenario:(.*)\}/.exec(name) || [])[1];
-    if (scenario && !reached(scenario)) continue;
+    if (!metric || (scenario && !reached(scenario))) continue;
+    const { passes, fails, count } = metric.values;
+    const seen = metric.type === 'counter' || (metric.type === 'rate' ? passes + fails : count) > 0;
     for (const [threshold, { ok }] of Object.entries(metric.thresholds || {})) {
       const of = threshold.split(/[<>=]/)[0];
-      lines.push(`${ok ? 'ok    ' : 'MISSED'}  ${name} ${threshold}: ${figure(metric.values[of])}`);
+      lines.push(`${ok ? 'ok    ' : 'MISSED'}  ${name} ${threshold}: ${seen ? figure(metric.values[of]) : 'nothing to judge'}`);
       if (!ok) {
         missed += 1;
         broken[scenario] = true;
@@ -282,6 +285,11 @@ export function handleSummary(data) {
     lines.push(`carried: ${good === undefined ? 'no step' : tell(good)}`);
     lines.push(bad === undefined ? 'broke off: no; STEPS has more' : `broke off: at ${tell(bad)}`);
   }
-  lines.push(missed ? `FAILED: ${missed} thresholds missed` : 'passed');
+  // Interrupted is not passed. A step that broke off has missed something, and is told of above.
+  const parts = Object.values(chosen.scenarios).map((s) => parseInt(s.startTime || '0s', 10)
+    + (s.stages || [s]).reduce((sum, { duration }) => sum + parseInt(duration, 10), 0));
+  const whole = data.state.testRunDurationMs >= Math.max(...parts) * 1000 * 0.99;
+  if (missed) lines.push(`FAILED: ${missed} missed`);
+  else lines.push(whole ? 'passed' : 'ended early, not judged');
   return { stdout: `${lines.join('\n')}\n` };
 }
