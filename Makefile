@@ -1,8 +1,8 @@
-# demo, test, test-long, bench, bench-edge. Every step is one plain command, also listed in README.md.
+# demo, test, test-long, bench, bench-edge, release-pgo. Every step is one plain command, also listed in README.md.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: demo test test-long bench bench-edge fmt clippy tests doc deny advisories story live summary packages
+.PHONY: demo test test-long bench bench-edge release-pgo fmt clippy tests micro doc deny advisories story live summary packages
 
 # What a build needs besides Rust.
 PACKAGES := gcc g++ libc6-dev cmake make pkg-config ca-certificates git libclang-dev
@@ -15,7 +15,7 @@ demo: packages
 	cargo run --locked --quiet -- demo
 
 ## What CI runs.
-test: fmt clippy tests doc deny advisories story live summary
+test: fmt clippy tests micro doc deny advisories story live summary
 
 fmt:
 	cargo fmt --check
@@ -27,6 +27,10 @@ clippy: packages
 tests: packages
 	@mkdir -p target
 	cargo test --locked 2>&1 | tee target/test.log
+
+# Instructions and allocations of the decision path, beside those that are kept.
+micro: packages
+	bench/micro/run compare
 
 doc: packages
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
@@ -56,17 +60,22 @@ live: story target/tools/venv/installed
 summary: tests
 	@grep -E '^ +(Running|Doc-tests) |^test result: ' target/test.log
 
-## Many more cases of every property; WebSockets in the numbers of a release.
+## Many more cases of every property; WebSockets in the numbers of a release; a quick look at others.
 test-long: packages target/tools/venv/installed
 	bench/edge/run slow giant
 	PROPTEST_CASES=20000 cargo test --locked --test prop
 	TOLLGATE_LONG=1 cargo test --locked --test e2e tunnel::
 	target/tools/venv/bin/python tests/live/grpc/run.py target/debug/tollgate --calls 10000
+	BENCH=quick bench/gateways/run
 
 ## Instructions and allocations, then load; results land in bench/results/.
 bench: packages
 	bench/run
 	bench/gateways/run
+
+## target/pgo/tollgate: a release build laid out by a profile of real requests.
+release-pgo: packages
+	bench/pgo/run
 
 ## Handshakes, downloads over TLS and idle connections beside a bare Pingora.
 bench-edge: packages

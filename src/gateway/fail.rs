@@ -1,10 +1,11 @@
 //! The only place that turns a refusal or an error into an answer: status, headers, body, and
 //! whether the connection goes on.
 
+use super::limits::limit_headers;
 use super::receive::REQUEST_ID;
 use super::{Ctx, Shared, blame, grpc, tunnel};
+use crate::exchange::Exchange;
 use crate::exchange::refusal::{Challenge, Refusal};
-use crate::exchange::{Exchange, LimitHeaders, Reset};
 use crate::observe::reason::Reason;
 use crate::snapshot::ErrorShape;
 use bytes::Bytes;
@@ -275,30 +276,6 @@ fn about<'a>(refusal: &Refusal, request_id: &'a str, detail: &'a str) -> Problem
         title,
         kind,
     }
-}
-
-const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
-const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
-const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
-
-/// The headers that tell of the limit nearest to exhaustion.
-pub fn limit_headers(exchange: &Exchange) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
-    let report = exchange.limit.filter(|r| r.headers != LimitHeaders::None);
-    let now_ms = exchange.started.steady_ms;
-    let fields = report.map(|r| {
-        let d = r.decision;
-        let reset = match r.reset {
-            Reset::EpochS => d.reset_ms.div_ceil(1000),
-            Reset::EpochMs => d.reset_ms,
-            Reset::Delta => d.reset_ms.saturating_sub(now_ms).div_ceil(1000),
-        };
-        [
-            (LIMIT, d.limit.into()),
-            (REMAINING, d.remaining.into()),
-            (RESET, reset.into()),
-        ]
-    });
-    fields.into_iter().flatten()
 }
 
 /// Answers a request that was refused before it reached an upstream.

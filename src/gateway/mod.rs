@@ -8,6 +8,7 @@ pub mod forwarded;
 pub mod front;
 pub mod grpc;
 pub mod http2;
+pub mod limits;
 pub mod parts;
 pub mod probe;
 pub mod receive;

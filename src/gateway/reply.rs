@@ -1,8 +1,9 @@
 //! The sixth step: the upstream's answer on its way back.
 
+use super::limits::limit_headers;
 use super::receive::REQUEST_ID;
 use super::send::{plain_length, written};
-use super::{Ctx, Shared, choose, fail, grpc, parts, tunnel};
+use super::{Ctx, Shared, choose, grpc, parts, tunnel};
 use crate::breaker::Permit;
 use crate::exchange::Exchange;
 use crate::exchange::call::Call;
@@ -176,7 +177,7 @@ fn settle(response: &mut ResponseHeader, seen: Fields, ctx: &Ctx) -> Result<()> 
 /// What the client is told besides: of its limit, and by which name to ask about its request.
 fn tell(headers: &mut HeaderMap, ctx: &Ctx) {
     if let Some(exchange) = &ctx.exchange {
-        for (name, value) in fail::limit_headers(exchange) {
+        for (name, value) in limit_headers(exchange) {
             headers.insert(name, value);
         }
         headers.insert(REQUEST_ID, exchange.request_id.value());

@@ -1,0 +1,28 @@
+//! What a client is told of its limits.
+
+use crate::exchange::{Exchange, LimitHeaders, Reset};
+use http::{HeaderName, HeaderValue};
+
+const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+
+/// The headers that tell of the limit nearest to exhaustion.
+pub fn limit_headers(exchange: &Exchange) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+    let report = exchange.limit.filter(|r| r.headers != LimitHeaders::None);
+    let now_ms = exchange.started.steady_ms;
+    let fields = report.map(|r| {
+        let d = r.decision;
+        let reset = match r.reset {
+            Reset::EpochS => d.reset_ms.div_ceil(1000),
+            Reset::EpochMs => d.reset_ms,
+            Reset::Delta => d.reset_ms.saturating_sub(now_ms).div_ceil(1000),
+        };
+        [
+            (LIMIT, d.limit.into()),
+            (REMAINING, d.remaining.into()),
+            (RESET, reset.into()),
+        ]
+    });
+    fields.into_iter().flatten()
+}
