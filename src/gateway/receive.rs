@@ -84,17 +84,13 @@ pub fn receive(
 /// well-formed, else new ones.
 pub fn identify(headers: &HeaderMap, conn: Arc<Connection>, now: Now) -> Exchange {
     let fields = Fields::of(headers);
-    let sent = |field| {
-        let name = match field {
-            Field::RequestId => REQUEST_ID,
-            _ => TRACEPARENT,
-        };
+    let sent = |field, name: HeaderName| {
         let there = fields.has(field);
         there.then(|| single(headers, &name)).flatten()
     };
-    let id = sent(Field::RequestId).filter(|id| trace::accept_request_id(id));
+    let id = sent(Field::RequestId, REQUEST_ID).filter(|id| trace::accept_request_id(id));
     let id = id.and_then(|id| RequestId::new(id.to_owned()));
-    let trace = TraceContext::continue_or_start(sent(Field::Traceparent));
+    let trace = TraceContext::continue_or_start(sent(Field::Traceparent, TRACEPARENT));
     let id = id.unwrap_or_else(RequestId::random);
     let mut exchange = Exchange::new(conn, now, id, trace);
     exchange.fields = fields;
