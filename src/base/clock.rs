@@ -97,9 +97,12 @@ impl Clock {
 
     /// Looks at the system's wall time, which may have been set. Done every 50 ms, so that a request
     /// reads one clock, not two.
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads it")]
     pub fn follow(&self) {
-        let wall_ms = wall_ms().saturating_add(self.moved.ahead_ms.load(Relaxed));
-        let gained = wall_ms.cast_signed() - self.now().steady_ms.cast_signed();
+        // Both as if nobody had moved it.
+        let passed_ms = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let steady_ms = self.start_unix_ms.saturating_add(passed_ms);
+        let gained = wall_ms().cast_signed() - steady_ms.cast_signed();
         // The one reading may fall into the next millisecond.
         if (gained - self.moved.gained_ms.load(Relaxed)).abs() > 1 {
             self.moved.gained_ms.store(gained, Relaxed);

@@ -136,12 +136,13 @@ impl BareSession {
             }
             out.extend_from_slice(b"\r\n");
         });
-        if flush || interim {
-            front.flush().await?;
-        }
         if !interim {
+            // From here on no other answer may be written, whatever becomes of this one.
             self.stays = stays;
             self.answer = Some(answer);
+        }
+        if flush || interim {
+            self.front()?.flush().await?;
         }
         Ok(())
     }

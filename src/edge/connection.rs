@@ -223,13 +223,23 @@ async fn proxy<A>(
 where
     A: HttpServerApp + Send + Sync + 'static,
 {
-    let conn = front.conn.clone();
+    let home = Home(front.conn.clone());
     let (header, last) = (decided.header.take()?, decided.last);
-    conn.hand(decided);
+    home.0.hand(decided);
     let session = BareSession::new(front, header, last, door.clock.clone());
     let session = ServerSession::new_custom(Box::new(session));
     door.app.process_new_http(session, &door.running).await;
-    conn.take()
+    home.0.take()
+}
+
+/// Whatever is handed over and not taken goes with the request, also when that is cancelled or panics:
+/// it holds the connection that holds it.
+struct Home(Arc<Connection>);
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        self.0.forget();
+    }
 }
 
 /// Gives Pingora exactly the header; the stream gives it exactly the body.
@@ -237,6 +247,7 @@ async fn hand_over<A>(front: Box<Front>, door: &Door<A>, header: BytesMut) -> Op
 where
     A: HttpServerApp + Send + Sync + 'static,
 {
+    let _home = Home(front.conn.clone());
     let mut session = ServerSession::new_http1(front);
     session.set_pipelined_prefix(header);
     let reused = door.app.process_new_http(session, &door.running).await?;

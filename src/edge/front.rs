@@ -3,6 +3,8 @@
 //! that the client still reads the answer.
 
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use super::body::Delimiter;
 use super::guard::{Guard, Step};
@@ -216,11 +218,12 @@ impl Front {
         let mut at = 0;
         while at < self.written.len() {
             let slice = [IoSlice::new(&self.written[at..])];
-            match send(&mut self.transport, &self.conn, cx, &slice)? {
-                Poll::Ready(n) => at += n,
-                Poll::Pending => {
+            match send(&mut self.transport, &self.conn, cx, &slice) {
+                Poll::Ready(Ok(n)) => at += n,
+                // What is gone must not go again, not even when the connection lingers.
+                other => {
                     self.written.drain(..at);
-                    return Poll::Pending;
+                    return other.map_ok(|_| ());
                 }
             }
         }

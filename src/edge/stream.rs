@@ -292,8 +292,12 @@ impl Session for StreamSession {
         self.inner.retry_buffer_truncated()
     }
 
+    /// What went on already: what is held goes on by itself.
     fn get_retry_buffer(&self) -> Option<Bytes> {
-        self.inner.get_retry_buffer()
+        let mut came = self.inner.get_retry_buffer()?;
+        let held = self.tail.held.as_ref().map_or(0, Bytes::len);
+        came.truncate(came.len().saturating_sub(held));
+        Some(came).filter(|came| !came.is_empty())
     }
 
     // HTTP/2 has no messages besides bodies.

@@ -216,6 +216,14 @@ impl Connection {
         handed.take()?.downcast().ok()
     }
 
+    /// Lets go of what was left and not taken.
+    pub fn forget(&self) {
+        let mut handed = self.handed.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = handed.take();
+        drop(handed);
+        drop(left);
+    }
+
     /// Whether it is a stream of an HTTP/2 connection.
     pub fn is_stream(&self) -> bool {
         self.place.is_none()

@@ -3,8 +3,12 @@
 use super::frame::{self, Code, MAX_FRAME, data, flag, headers};
 use super::hpack::block;
 use super::peer::{Peer, Verdict};
-use super::site::{Case, Door, Site, case, run};
+use super::site::{Case, Door, Over, Site, case, run};
 use std::collections::HashMap;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc;
+use std::thread;
 
 /// A request whose `cookie` fields are these; what becomes of them.
 fn cookies(d: &Door, mark: &str, pieces: &[&str]) -> Result<Option<String>, String> {
@@ -139,7 +143,7 @@ pub const BETWEEN: &[Case] = &[
             fields.push(("x-late".into(), "field".into()));
             let request = block(&fields);
             c.send([headers(1, flag::END_STREAM, &request[..10])]);
-            std::thread::sleep(std::time::Duration::from_millis(100));
+            thread::sleep(std::time::Duration::from_millis(100));
             if d.arrived(&path).is_ok() {
                 return Err("it was".into());
             }
@@ -226,4 +230,62 @@ fn a_body_that_ends_with_an_empty_frame_ends_once() {
         assert_eq!(bodies.len(), POSTS, "each came once");
         assert!(seen.iter().all(|s| s.method == "POST"));
     }
+}
+
+/// The held end of a body had been kept for a retry as well: the second target got it before the stream
+/// had ended, and once more when it did. The route takes no byte more than was announced.
+#[test]
+fn a_retry_sends_no_end_that_is_held() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let (tell, told) = mpsc::channel();
+    let (go, on) = mpsc::channel();
+    let target = thread::spawn(move || {
+        let (mut first, _) = listener.accept().expect("a connection");
+        read_until(&mut first, b"\r\n\r\n");
+        tell.send(()).expect("the test waits");
+        on.recv().expect("a word");
+        drop(first);
+        let (mut second, _) = listener.accept().expect("another");
+        read_until(&mut second, b"\r\n\r\n");
+        tell.send(()).expect("the test waits");
+        on.recv().expect("a word");
+        second.set_nonblocking(true).expect("a socket");
+        let early = second.peek(&mut [0; 1]);
+        assert!(early.is_err(), "the stream has not ended yet: {early:?}");
+        second.set_nonblocking(false).expect("a socket");
+        tell.send(()).expect("the test waits");
+        let body = read_until(&mut second, b"hello");
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+        second.write_all(answer).expect("an answer");
+        body
+    });
+    let upstream = format!("{{ name: torn, targets: [\"{address}\"], retries: 1 }}");
+    let route = "{ name: torn, match: { path: /torn }, auth: none, to: torn, max_body: 5B }";
+    let site = Site::routed("", &upstream, route);
+    let mut c = Peer::new(&site.door(Over::H2c)).expect("a connection");
+    let mut fields = c.fields("PUT", "/torn");
+    fields.push(("content-length".into(), "5".into()));
+    let stream = c.ask(&fields, flag::NONE);
+    c.send([data(stream, flag::NONE, "hello")]);
+    for _ in 0..2 {
+        told.recv().expect("a header");
+        // By then all that was sent has been read.
+        c.serves().expect("time passes");
+        go.send(()).expect("the target waits");
+    }
+    told.recv().expect("nothing early");
+    c.end(stream, b"");
+    c.answers(stream, 200).expect("the second one's");
+    assert_eq!(target.join().expect("what it asserts"), b"hello");
+}
+
+/// Reads octet by octet, so that nothing behind it is taken.
+fn read_until(stream: &mut TcpStream, end: &[u8]) -> Vec<u8> {
+    let (mut all, mut one) = (Vec::new(), [0; 1]);
+    while !all.ends_with(end) {
+        stream.read_exact(&mut one).expect("more");
+        all.push(one[0]);
+    }
+    all
 }
