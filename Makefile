@@ -1,8 +1,8 @@
-# demo, test, test-long, bench, bench-edge, release-pgo. Every step is one plain command, also listed in README.md.
+# demo, test, test-long, bench, bench-edge. Every step is one plain command, also listed in README.md.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: demo test test-long bench bench-edge release-pgo fmt clippy tests micro doc deny advisories story live summary packages
+.PHONY: demo test test-long bench bench-edge fmt clippy tests micro doc deny advisories story live summary packages
 
 # What a build needs besides Rust.
 PACKAGES := gcc g++ libc6-dev cmake make pkg-config ca-certificates git libclang-dev
@@ -72,10 +72,6 @@ test-long: packages target/tools/venv/installed
 bench: packages
 	bench/run
 	bench/gateways/run
-
-## target/pgo/tollgate: a release build laid out by a profile of real requests.
-release-pgo: packages
-	bench/pgo/run
 
 ## Handshakes, downloads over TLS and idle connections beside a bare Pingora.
 bench-edge: packages
