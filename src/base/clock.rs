@@ -127,6 +127,24 @@ fn wall_ms() -> u64 {
 mod tests {
     use super::*;
 
+    /// Wall time that was set is followed, both ways; what a test moved stays moved.
+    #[test]
+    fn wall_time_is_followed() {
+        let clock = Clock::system();
+        for gained in [3_600_000, -3_600_000] {
+            clock.moved.gained_ms.store(gained, Relaxed);
+            let wrong = clock.now().unix_ms.abs_diff(wall_ms());
+            assert!(wrong > 3_000_000, "{wrong}");
+            clock.follow();
+            let right = clock.now().unix_ms.abs_diff(wall_ms());
+            assert!(right < 1000, "{right}");
+        }
+        clock.advance(Duration::from_secs(60));
+        clock.follow();
+        let ahead = clock.now().unix_ms.abs_diff(wall_ms());
+        assert!((59_000..61_000).contains(&ahead), "{ahead}");
+    }
+
     #[test]
     fn clones_move_together() {
         let clock = Clock::system();

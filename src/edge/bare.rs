@@ -1,6 +1,6 @@
 //! A request over HTTP/1.1 of which nothing comes but its header, as Pingora's proxying sees it: the
 //! header is judged already, the answer is written straight to where writes are gathered. Pingora's own
-//! session would read a header and a body, both of which there are none, and costs a third more.
+//! session would read a header and a body, neither of which is there, for 6,900 instructions a request.
 
 use super::front::Front;
 use crate::base::clock::{Clock, http_date};

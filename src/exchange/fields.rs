@@ -51,6 +51,11 @@ impl Fields {
     }
 }
 
+/// Whether a field is between two neighbours alone; `Connection`, which may name others, aside.
+pub fn is_hop_by_hop(name: &str) -> bool {
+    matches!(kind(name), Some(Field::HopByHop | Field::Upgrade))
+}
+
 #[inline]
 fn kind(name: &str) -> Option<Field> {
     Some(match name {

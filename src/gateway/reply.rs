@@ -7,7 +7,7 @@ use super::{Ctx, Shared, choose, grpc, parts, tunnel};
 use crate::breaker::Permit;
 use crate::exchange::Exchange;
 use crate::exchange::call::Call;
-use crate::exchange::fields::{Field, Fields};
+use crate::exchange::fields::{Field, Fields, is_hop_by_hop};
 use crate::exchange::refusal::Refusal;
 use crate::observe::reason::Reason;
 use bytes::Bytes;
@@ -17,18 +17,6 @@ use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 use std::time::Duration;
-
-/// Hop-by-hop fields that Pingora leaves in answers (RFC 9110 §7.6.1). `Trailer` is one here: the
-/// fields that it announces are not passed on.
-const HOP_BY_HOP: [&str; 7] = [
-    "keep-alive",
-    "proxy-connection",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "te",
-    "trailer",
-    "upgrade",
-];
 
 /// The statuses by which a service says that it is in trouble; 4xx are the client's.
 const FAILURES: [u16; 4] = [500, 502, 503, 504];
@@ -240,7 +228,8 @@ pub fn end(session: &mut Session, ctx: &mut Ctx) {
     }
 }
 
-/// Drops what is between the service and us alone.
+/// Drops what is between the service and us alone, and Pingora leaves in answers (RFC 9110 §7.6.1).
+/// `Trailer` is such a field here: those that it announces are not passed on.
 fn drop_hop_by_hop(headers: &mut HeaderMap, seen: Fields) {
     if seen.has(Field::Connection) {
         for name in nominated(headers) {
@@ -249,7 +238,8 @@ fn drop_hop_by_hop(headers: &mut HeaderMap, seen: Fields) {
         headers.remove(CONNECTION);
     }
     if seen.has(Field::HopByHop) || seen.has(Field::Upgrade) {
-        for name in HOP_BY_HOP {
+        let each = headers.keys().filter(|name| is_hop_by_hop(name.as_str()));
+        for name in each.cloned().collect::<Vec<_>>() {
             headers.remove(name);
         }
     }

@@ -245,3 +245,50 @@ fn what_a_service_nominates_is_not_ours() {
     assert!(!answer.request_id().is_empty());
     assert!(answer.header("via").is_some() && answer.header("date").is_some());
 }
+
+/// RFC 9110 §6.6.1: the date is the service's; one without gets ours.
+#[test]
+fn a_service_that_tells_the_date_is_believed() {
+    const LONG_AGO: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+    let origin = Origin::scripted(|seen| {
+        let dated = vec![("Date", LONG_AGO.to_owned())];
+        Act::Answer(
+            200,
+            if seen.target == "/dated" {
+                dated
+            } else {
+                Vec::new()
+            },
+            Vec::new(),
+        )
+    });
+    let gateway = Gateway::start(&open_config(&origin));
+    let mut client = gateway.connect();
+    assert_eq!(
+        client.ask(&Req::get("/dated")).header("date"),
+        Some(LONG_AGO)
+    );
+    let ours = client.ask(&Req::get("/bare"));
+    assert!(
+        ours.header("date")
+            .is_some_and(|d| d.ends_with(" GMT") && d != LONG_AGO)
+    );
+}
+
+/// An outage of a service was answered with a new connection, and over TLS a new handshake, for every
+/// request.
+#[test]
+fn a_failing_service_costs_a_client_no_connection() {
+    let origin = Origin::scripted(|seen| match seen.target.as_str() {
+        "/torn" => Act::reset(),
+        target => Act::ok(target),
+    });
+    let gateway = gateway(&origin);
+    let mut client = gateway.connect();
+    for _ in 0..3 {
+        let failed = client.ask(&Req::get("/torn"));
+        assert_eq!(failed.is(), (502, "upstream_reset".into()));
+        assert_eq!(failed.header("connection"), Some("keep-alive"));
+        assert_eq!(client.ask(&Req::get("/well")).text(), "/well");
+    }
+}
