@@ -347,7 +347,7 @@ fn background(
         if let KeySource::Remote(keys) = provider.source() {
             runtime.spawn(keys.clone().run(stopping.clone()));
             let keys = keys.clone();
-            first.spawn_on(async move { keys.refetch(None).await }, runtime.handle());
+            first.spawn_on(async move { keys.first().await }, runtime.handle());
         }
     }
     let _ = shared;
