@@ -2,7 +2,7 @@
 
 use crate::base::secret::{self, Secret};
 use crate::breaker::State;
-use crate::gateway::fail::Answer;
+use crate::gateway::answer::Answer;
 use crate::gateway::{Shared, probe};
 use crate::identity::provider::KeySource;
 use crate::route::host;

@@ -18,6 +18,7 @@ use pingora::apps::HttpServerApp;
 use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
+use std::mem;
 use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
 
@@ -156,7 +157,7 @@ fn look<A>(front: &Front, door: &Door<A>) -> (Head, Option<Parts>) {
 /// The header alone; what came behind it stays.
 fn cut(rest: &mut BytesMut, len: usize) -> BytesMut {
     if len == rest.len() {
-        return std::mem::take(rest);
+        return mem::take(rest);
     }
     let header = rest.split_to(len);
     // Not a view of the same buffer: what is left must not keep the header's memory.
@@ -298,9 +299,9 @@ pub(super) async fn answer<A>(
 }
 
 /// Writes an answer and tells of it. True if all of it has gone out.
-async fn give<A>(front: &mut Front, door: &Door<A>, answered: Answered) -> bool {
-    let gathered = front.write_all(&answered.bytes).await;
-    let written = gathered.is_ok() && front.flush().await.is_ok();
+async fn give<A>(front: &mut Front, door: &Door<A>, mut answered: Answered) -> bool {
+    front.put_whole(mem::take(&mut answered.bytes));
+    let written = front.flush().await.is_ok();
     (door.counsel.tell)(answered, written);
     written
 }

@@ -154,6 +154,17 @@ impl Front {
         self.written.len() > WRITE_BUFFER
     }
 
+    /// Has a whole answer go out with the next flush.
+    pub fn put_whole(&mut self, answer: Vec<u8>) {
+        self.answered = true;
+        if self.written.is_empty() {
+            self.give_back();
+            self.written = answer;
+        } else {
+            self.written.extend_from_slice(&answer);
+        }
+    }
+
     /// Whether something gathered has not gone out.
     pub fn holds(&self) -> bool {
         !self.written.is_empty()

@@ -216,10 +216,10 @@ fn is_absolute(target: &str) -> bool {
 
 /// The authority of a target in absolute form.
 fn authority(target: &str) -> Option<&str> {
-    let rest = target
-        .split_once("://")
-        .filter(|_| !target.starts_with('/'))?
-        .1;
+    if target.starts_with('/') {
+        return None;
+    }
+    let (_, rest) = target.split_once("://")?;
     Some(rest.split(['/', '?']).next().unwrap_or(rest))
 }
 

@@ -72,32 +72,56 @@ pub struct Exchange {
     pub times: Times,
 }
 
-/// Identifies a request; can stand in a field as it is.
+/// Identifies a request; can stand in a field as it is. One of ours becomes a field's value only where
+/// one is asked for.
 #[derive(Clone, Debug)]
-pub struct RequestId(HeaderValue);
+pub struct RequestId(Id);
+
+#[derive(Clone, Debug)]
+enum Id {
+    Given(HeaderValue),
+    Made([u8; trace::REQUEST_ID]),
+}
 
 impl RequestId {
     /// An id whose characters may all stand in a field; `None` if one may not.
     pub fn new(text: String) -> Option<Self> {
         let value = HeaderValue::from_maybe_shared(Bytes::from(text)).ok()?;
-        value.to_str().is_ok().then_some(Self(value))
+        value.to_str().is_ok().then_some(Self(Id::Given(value)))
     }
 
     /// A random one.
     pub fn random() -> Self {
-        let mut text = trace::REQUEST_ID;
-        let value = HeaderValue::from_str(trace::new_request_id(&mut text));
-        Self(value.unwrap_or_else(|_| HeaderValue::from_static("-")))
+        Self(Id::Made(trace::new_request_id()))
+    }
+
+    /// The id, all of it ASCII.
+    pub fn as_bytes(&self) -> &[u8] {
+        match &self.0 {
+            Id::Given(value) => value.as_bytes(),
+            Id::Made(text) => text,
+        }
     }
 
     /// The id.
     pub fn as_str(&self) -> &str {
-        std::str::from_utf8(self.0.as_bytes()).unwrap_or_default()
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
+
+    /// Makes the value of a field of it once, for a request that is told of more than once.
+    pub fn keep(&mut self) {
+        self.0 = Id::Given(self.value());
     }
 
     /// The id as the value of a field.
     pub fn value(&self) -> HeaderValue {
-        self.0.clone()
+        match &self.0 {
+            Id::Given(value) => value.clone(),
+            // Letters, digits and `-` may all stand in one.
+            Id::Made(text) => {
+                HeaderValue::from_bytes(text).unwrap_or_else(|_| HeaderValue::from_static("-"))
+            }
+        }
     }
 }
 

@@ -1,5 +1,5 @@
 //! A refusal: why, and what the client needs to do better. How it is answered is decided in one
-//! place, `gateway/fail`.
+//! place, `gateway/answer`.
 
 use crate::observe::reason::Reason;
 use crate::route::method::MethodSet;

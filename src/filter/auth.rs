@@ -153,7 +153,10 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Reason> {
     if values.next().is_some() {
         return Err(Reason::CredentialsMalformed);
     }
-    let text = value.to_str().map_err(|_| Reason::CredentialsMalformed)?;
+    // As `to_str` has it, which looks at each byte by itself: tokens are long.
+    let ascii = Some(value.as_bytes()).filter(|v| v.is_ascii());
+    let text = ascii.and_then(|v| std::str::from_utf8(v).ok());
+    let text = text.ok_or(Reason::CredentialsMalformed)?;
     let (scheme, token) = text.split_once(' ').unwrap_or((text, ""));
     let token = token.trim();
     if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() {

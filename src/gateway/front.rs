@@ -1,28 +1,26 @@
 //! What the edge asks before Pingora has a session: what becomes of a request, decided as for any
 //! other and answered on the spot where it goes no further; and the answer to what was no request.
 
+use super::answer::{self, Answer};
 use super::record::{self, Sent};
 use super::screen::{self, Case, Progress};
-use super::{Ctx, Shared, fail, receive};
+use super::{Ctx, Shared, receive};
 use crate::base::clock::{Now, http_date};
+use crate::base::decimal;
 use crate::exchange::connection::Connection;
 use crate::exchange::fields::Field;
 use crate::exchange::refusal::Refusal;
 use crate::exchange::{Exchange, RequestId};
 use crate::observe::reason::Reason;
 use crate::observe::trace::TraceContext;
-use crate::snapshot::Snapshot;
-use http::{HeaderValue, StatusCode};
+use crate::snapshot::{ErrorShape, Snapshot};
+use http::{HeaderName, StatusCode};
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// What becomes of a request.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a box would cost an allocation a refusal"
-)]
 pub enum Judged {
     /// It is answered.
     Answer(Answered),
@@ -39,20 +37,35 @@ pub struct Answered {
     /// Whether the connection ends with it.
     pub last: bool,
     status: u16,
-    exchange: Exchange,
+    exchange: Box<Exchange>,
 }
 
 impl Answered {
-    fn new(answer: &fail::Answer, mut exchange: Exchange, last: bool) -> Self {
-        if exchange.method != http::Method::HEAD {
-            exchange.bytes_out = answer.body.len() as u64;
+    /// An answer that was made.
+    fn new(answer: &Answer, exchange: Box<Exchange>, last: bool) -> Self {
+        let mut wire = Wire::begin(answer.status, answer.body.len());
+        for (name, value) in &answer.headers {
+            wire.field(name, |out| out.extend_from_slice(value.as_bytes()));
         }
-        Self {
-            bytes: wire(answer, &exchange, last),
-            last,
-            status: answer.status,
-            exchange,
-        }
+        wire.end(answer.status, &answer.body, exchange, last)
+    }
+
+    /// The answer to a refusal.
+    fn refused(
+        refusal: Refusal,
+        mut exchange: Box<Exchange>,
+        shape: ErrorShape,
+        last: bool,
+    ) -> Self {
+        let mut body = Vec::new();
+        answer::body(&refusal, &exchange, shape, &mut body);
+        let status = answer::status(refusal.reason).0;
+        let mut wire = Wire::refusal(&refusal, shape, body.len());
+        answer::particular(&refusal, &exchange, |name, said| {
+            wire.field(&name, |out| said.write(out));
+        });
+        exchange.refusal = Some(refusal);
+        wire.end(status, &body, exchange, last)
     }
 }
 
@@ -133,12 +146,14 @@ fn conclude(
     let fields = case.exchange.fields;
     let last = fields.has(Field::Connection) && receive::is_last(&header.headers);
     case.screened(shared);
-    let answer = match outcome {
-        Ok(screen::Outcome::Answer(answer)) if !has_body => answer,
+    let ends = last || case.exchange.is_last();
+    match outcome {
+        Ok(screen::Outcome::Answer(answer)) if !has_body => {
+            Judged::Answer(Answered::new(&answer, case.exchange, ends))
+        }
         Err(refusal) if !has_body => {
-            let answer = fail::answer(&refusal, &case.exchange, snapshot.errors);
-            case.exchange.refusal = Some(refusal);
-            answer
+            let shape = snapshot.errors;
+            Judged::Answer(Answered::refused(refusal, case.exchange, shape, ends))
         }
         outcome => {
             let path = header.uri.authority().is_none();
@@ -146,16 +161,14 @@ fn conclude(
             case.exchange.bare = bare;
             let mut ctx = Ctx::default();
             case.close(outcome, snapshot, &mut ctx);
-            return Judged::Session(Box::new(Decided {
+            Judged::Session(Box::new(Decided {
                 header: Some(header),
                 bare,
                 last,
                 ctx,
-            }));
+            }))
         }
-    };
-    let last = last || case.exchange.is_last();
-    Judged::Answer(Answered::new(&answer, case.exchange, last))
+    }
 }
 
 /// Takes over what the edge has decided of a session's request.
@@ -183,10 +196,8 @@ pub fn refuse(
     }
     let refusal = Refusal::new(reason).because(detail);
     let shape = shared.snapshot.load().errors;
-    let answer = fail::answer(&refusal, &exchange, shape);
-    exchange.refusal = Some(refusal);
     conn.listener.refused();
-    Answered::new(&answer, exchange, true)
+    Answered::refused(refusal, Box::new(exchange), shape, true)
 }
 
 /// What can be read of a request line, for the log: the method, and the path without its query.
@@ -200,31 +211,64 @@ fn request_line(header: &[u8]) -> Option<(http::Method, String)> {
     Some((method, String::from_utf8_lossy(shown).into_owned()))
 }
 
-/// An answer as it goes out.
-fn wire(answer: &fail::Answer, exchange: &Exchange, last: bool) -> Vec<u8> {
-    let status = StatusCode::from_u16(answer.status).unwrap_or_default();
-    let phrase = status.canonical_reason().unwrap_or("Error");
-    let mut out = Vec::with_capacity(512 + answer.body.len());
-    for part in ["HTTP/1.1 ", status.as_str(), " ", phrase, "\r\n"] {
-        out.extend_from_slice(part.as_bytes());
+/// An answer as it goes out over HTTP/1.1: never that to a gRPC call.
+struct Wire(Vec<u8>);
+
+impl Wire {
+    /// One with a body of so many bytes.
+    fn begin(status: u16, body: usize) -> Self {
+        let status = StatusCode::from_u16(status).unwrap_or_default();
+        let phrase = status.canonical_reason().unwrap_or("Error");
+        let mut out = Vec::with_capacity(512 + body);
+        for part in ["HTTP/1.1 ", status.as_str(), " ", phrase, "\r\n"] {
+            out.extend_from_slice(part.as_bytes());
+        }
+        Self(out)
     }
-    for (name, value) in &answer.headers {
-        out.extend_from_slice(name.as_str().as_bytes());
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(value.as_bytes());
-        out.extend_from_slice(b"\r\n");
+
+    /// One for a refusal with a body of so many bytes: what is the same for all of its reason is made
+    /// once.
+    fn refusal(refusal: &Refusal, shape: ErrorShape, body: usize) -> Self {
+        static BEGINS: [[OnceLock<Box<[u8]>>; 2]; Reason::COUNT] =
+            [const { [const { OnceLock::new() }; 2] }; _];
+        let begin = BEGINS[refusal.reason.index()][shape as usize].get_or_init(|| {
+            let mut wire = Self::begin(answer::status(refusal.reason).0, 0);
+            answer::general(shape, |name, said| wire.field(&name, |out| said.write(out)));
+            wire.0.into()
+        });
+        let mut out = Vec::with_capacity(512 + body);
+        out.extend_from_slice(begin);
+        Self(out)
     }
-    out.extend_from_slice(b"date: ");
-    http_date(exchange.started, &mut out);
-    out.extend_from_slice(b"\r\ncontent-length: ");
-    out.extend_from_slice(HeaderValue::from(answer.body.len()).as_bytes());
-    out.extend_from_slice(b"\r\n");
-    if last {
-        out.extend_from_slice(b"connection: close\r\n");
+
+    fn field(&mut self, name: &HeaderName, write: impl FnOnce(&mut Vec<u8>)) {
+        self.0.extend_from_slice(name.as_str().as_bytes());
+        self.0.extend_from_slice(b": ");
+        write(&mut self.0);
+        self.0.extend_from_slice(b"\r\n");
     }
-    out.extend_from_slice(b"\r\n");
-    if exchange.method != http::Method::HEAD {
-        out.extend_from_slice(&answer.body);
+
+    /// Delimits the answer. `last`: the connection ends with it.
+    fn end(self, status: u16, body: &[u8], mut exchange: Box<Exchange>, last: bool) -> Answered {
+        let mut out = self.0;
+        out.extend_from_slice(b"date: ");
+        http_date(exchange.started, &mut out);
+        out.extend_from_slice(b"\r\ncontent-length: ");
+        decimal::push(&mut out, body.len() as u64);
+        out.extend_from_slice(if last {
+            b"\r\nconnection: close\r\n\r\n"
+        } else {
+            b"\r\n\r\n"
+        });
+        if exchange.method != http::Method::HEAD {
+            out.extend_from_slice(body);
+            exchange.bytes_out = body.len() as u64;
+        }
+        Answered {
+            bytes: out,
+            last,
+            status,
+            exchange,
+        }
     }
-    out
 }

@@ -1,5 +1,6 @@
 //! The way of a request, step by step; each callback names the file where it happens.
 
+pub mod answer;
 pub mod blame;
 pub mod choose;
 pub mod expect;
@@ -74,11 +75,11 @@ pub struct Ctx {
     /// Pinned for the whole request.
     pub snapshot: Option<Arc<Snapshot>>,
     /// The request.
-    pub exchange: Option<Exchange>,
+    pub exchange: Option<Box<Exchange>>,
     /// Where it goes.
     pub flight: Option<choose::Flight>,
     /// What is said to it, where it goes nowhere and nothing is wrong with it.
-    pub answer: Option<fail::Answer>,
+    pub answer: Option<answer::Answer>,
     /// Body bytes that have come.
     pub bytes_in: u64,
     /// Whether the client was told to go on with its body.

@@ -1,7 +1,7 @@
 //! The gateway's own state: `/health` on public listeners, before authentication and limits and
 //! without details; `/ready` and `/metrics` too on listeners for probes, and nothing else there.
 
-use super::fail::Answer;
+use super::answer::Answer;
 use super::{Shared, receive};
 use crate::exchange::Exchange;
 use crate::exchange::listener::Probes;

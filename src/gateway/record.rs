@@ -1,6 +1,6 @@
 //! The last step: the access line and the figures of a request, however it ended.
 
-use super::{Ctx, Shared, choose, fail};
+use super::{Ctx, Shared, answer, choose, fail};
 use crate::base::clock::Now;
 use crate::exchange::Exchange;
 use crate::exchange::refusal::Refusal;
@@ -61,7 +61,7 @@ pub fn tell(shared: &Shared, exchange: &Exchange, sent: &Sent, now: Now) {
     let took_ns = now.since_ns(exchange.started);
     let reason = exchange.refusal.as_ref().map(|r| r.reason);
     let status = match (sent.status, reason) {
-        (0, Some(reason)) => fail::status(reason).0,
+        (0, Some(reason)) => answer::status(reason).0,
         (status, _) => status,
     };
     count(shared, exchange, status, took_ns);
@@ -73,8 +73,8 @@ pub fn tell(shared: &Shared, exchange: &Exchange, sent: &Sent, now: Now) {
         let ended = times.connecting_ns > 0;
         shared.access_log.record(&Record {
             unix_ms: exchange.started.unix_ms,
-            request_id: exchange.request_id.as_str(),
-            trace_id: Some(exchange.trace.trace_id()),
+            request_id: exchange.request_id.as_bytes(),
+            trace_id: Some(exchange.trace.trace_id_bytes()),
             client_addr: exchange.client,
             client_id: principal.and_then(|p| p.client_id.as_deref()),
             user_id: principal.and_then(|p| p.user.as_deref()),

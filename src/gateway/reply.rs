@@ -1,11 +1,10 @@
 //! The sixth step: the upstream's answer on its way back.
 
-use super::limits::limit_headers;
+use super::limits::limit_fields;
 use super::receive::REQUEST_ID;
 use super::send::{plain_length, written};
 use super::{Ctx, Shared, choose, grpc, parts, tunnel};
 use crate::breaker::Permit;
-use crate::exchange::Exchange;
 use crate::exchange::call::Call;
 use crate::exchange::fields::{Field, Fields, is_hop_by_hop};
 use crate::exchange::refusal::Refusal;
@@ -165,8 +164,8 @@ fn settle(response: &mut ResponseHeader, seen: Fields, ctx: &Ctx) -> Result<()> 
 /// What the client is told besides: of its limit, and by which name to ask about its request.
 fn tell(headers: &mut HeaderMap, ctx: &Ctx) {
     if let Some(exchange) = &ctx.exchange {
-        for (name, value) in limit_headers(exchange) {
-            headers.insert(name, value);
+        for (name, value) in limit_fields(exchange) {
+            headers.insert(name, value.into());
         }
         headers.insert(REQUEST_ID, exchange.request_id.value());
     }
@@ -203,7 +202,7 @@ pub fn prepare(session: &mut Session, response: &mut ResponseHeader, ctx: &mut C
     if is_empty(session, response) {
         end(session, ctx);
     }
-    if ctx.exchange.as_ref().is_some_and(Exchange::is_last) {
+    if ctx.exchange.as_ref().is_some_and(|e| e.is_last()) {
         session.set_keepalive(None);
     }
     Ok(())

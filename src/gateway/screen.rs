@@ -1,6 +1,7 @@
 //! The second step: may this request pass. Works on header types and the exchange; the only place
 //! that awaits a lookup, and only where the route's own policy asks for one.
 
+use super::answer::Answer;
 use super::choose::{self, Flight};
 use super::front::{self, Decided};
 use super::{Ctx, Shared, connection, fail, probe, receive, tunnel};
@@ -28,7 +29,7 @@ pub enum Outcome {
     /// The request goes on to an upstream.
     Proxy(Flight),
     /// A probe of the gateway itself, or a redirect.
-    Answer(fail::Answer),
+    Answer(Answer),
 }
 
 /// The most time that a lookup may take.
@@ -84,15 +85,17 @@ pub async fn enter(shared: &Shared, session: &mut Session, ctx: &mut Ctx) -> Res
 
 /// A request that is being judged.
 pub struct Case {
-    /// The request.
-    pub exchange: Exchange,
+    /// The request. It goes through many hands, and is large.
+    pub exchange: Box<Exchange>,
 }
 
 impl Case {
     /// A request that just came in.
     pub fn new(conn: Arc<Connection>, header: &RequestHeader, now: Now) -> Self {
         let exchange = receive::identify(&header.headers, conn, now);
-        Self { exchange }
+        Self {
+            exchange: Box::new(exchange),
+        }
     }
 
     /// Notes that it is judged.
@@ -112,6 +115,7 @@ impl Case {
             Ok(Outcome::Answer(answer)) => ctx.answer = Some(answer),
             Err(refusal) => self.exchange.refusal = Some(refusal),
         }
+        self.exchange.request_id.keep();
         ctx.exchange = Some(self.exchange);
         ctx.snapshot = Some(snapshot);
     }
@@ -213,7 +217,7 @@ fn to_https(
     redirect: Redirect,
     header: &RequestHeader,
     exchange: &Exchange,
-) -> Result<fail::Answer, Refusal> {
+) -> Result<Answer, Refusal> {
     let port = match redirect.port {
         443 => String::new(),
         port => format!(":{port}"),

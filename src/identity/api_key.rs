@@ -2,11 +2,18 @@
 //!
 //! A key is found by the SHA-256 of all of it. A fast digest is enough because keys are made by
 //! [`generate`] with more than 192 random bits: there is nothing to guess from the digest.
+//!
+//! A key that was found once is found by a keyed hash of all of it from then on, at a twentieth of the
+//! digest's cost where the processor has no instructions for SHA-256. The hash is SipHash-2-4 with 128
+//! bits, a pseudo-random function whose key is random for each list and leaves the process nowhere:
+//! nobody can make a text that has the hash of another one, and nothing is learnt from the hash kept.
 
 use super::principal::{Method, Principal, Scopes, Told};
 use crate::base::secret::{same, sha256};
+use siphasher::sip128::SipHasher24;
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use uuid::Uuid;
 
 /// What a key's digest starts with in a key file: `sha256:` and 64 hexadecimal digits.
@@ -54,13 +61,30 @@ struct Entry {
     hash: [u8; 32],
     expires_unix_s: Option<u64>,
     principal: Arc<Principal>,
+    /// The keyed hash of the key itself, once it was presented.
+    mark: OnceLock<u128>,
 }
 
 /// The keys of one provider, compiled.
 pub struct ApiKeys {
     name: String,
-    keys: HashMap<[u8; 32], Entry>,
+    entries: Vec<Entry>,
+    /// By digest, the place of each.
+    keys: HashMap<[u8; 32], usize>,
+    recent: Recent,
 }
+
+/// Where keys that were presented are found by their keyed hash. What a place says is a hint: whether
+/// it is the key is told by its entry's mark, which is written once.
+struct Recent {
+    hasher: SipHasher24,
+    /// The upper half of a hash, and in its place of the lower bits that of an entry, from 1; 0 where
+    /// there is none.
+    places: Box<[AtomicU64]>,
+}
+
+/// Bits of a hint that say which entry: more keys than fit are always found by their digest.
+const WHICH: u32 = 24;
 
 impl ApiKeys {
     /// Compiles the records of the provider `name`. Tells of every fault, each with the record's
@@ -68,6 +92,7 @@ impl ApiKeys {
     pub fn new(name: &str, records: Vec<ApiKeyRecord>) -> Result<ApiKeys, Vec<(usize, String)>> {
         let provider: Arc<str> = Arc::from(name);
         let mut keys = HashMap::with_capacity(records.len());
+        let mut entries = Vec::with_capacity(records.len());
         let (mut ids, mut faults) = (HashSet::new(), Vec::new());
         for (place, record) in records.into_iter().enumerate() {
             if !ids.insert(record.id.clone()) {
@@ -79,15 +104,22 @@ impl ApiKeys {
             match Entry::new(record, &provider) {
                 Err(fault) => faults.push((place, fault)),
                 Ok(entry) => {
-                    if keys.insert(entry.hash, entry).is_some() {
+                    if keys.insert(entry.hash, entries.len()).is_some() {
                         faults.push((place, "hash: the same key is listed twice".to_owned()));
                     }
+                    entries.push(entry);
                 }
             }
         }
         let name = name.to_owned();
         if faults.is_empty() {
-            Ok(ApiKeys { name, keys })
+            let recent = Recent::of(entries.len());
+            Ok(ApiKeys {
+                name,
+                entries,
+                keys,
+                recent,
+            })
         } else {
             Err(faults)
         }
@@ -98,16 +130,29 @@ impl ApiKeys {
         if presented.is_empty() || presented.len() > MAX_KEY {
             return Err(KeyFault::Unknown);
         }
-        let hash = sha256(presented);
-        let entry = self
-            .keys
-            .get(&hash)
-            .filter(|entry| same(&entry.hash, &hash));
-        let entry = entry.ok_or(KeyFault::Unknown)?;
+        let entry = self.look_up(presented).ok_or(KeyFault::Unknown)?;
         if entry.expires_unix_s.is_some_and(|end| now_unix_s >= end) {
             return Err(KeyFault::Expired);
         }
         Ok(Arc::clone(&entry.principal))
+    }
+
+    fn look_up(&self, presented: &[u8]) -> Option<&Entry> {
+        let mark = self.recent.mark(presented);
+        let known = |place: usize| self.entries[place].mark.get() == Some(&mark);
+        if let Some(place) = self.recent.find(mark, known) {
+            return Some(&self.entries[place]);
+        }
+        let hash = sha256(presented);
+        let place = *self.keys.get(&hash)?;
+        let entry = &self.entries[place];
+        if !same(&entry.hash, &hash) {
+            return None;
+        }
+        if entry.mark.get_or_init(|| mark) == &mark {
+            self.recent.note(mark, place);
+        }
+        Some(entry)
     }
 
     /// The provider's name in our configuration.
@@ -117,8 +162,58 @@ impl ApiKeys {
 
     /// How many keys there are, expired ones too.
     pub fn count(&self) -> usize {
-        self.keys.len()
+        self.entries.len()
     }
+}
+
+impl Recent {
+    /// Room for each of `count` keys, which then rarely take each other's place.
+    fn of(count: usize) -> Self {
+        let [k0, k1] = [(); 2].map(|()| Uuid::new_v4().as_u64_pair().0);
+        let room = count.clamp(1, 1 << (WHICH - 2)) * 2;
+        Self {
+            hasher: SipHasher24::new_with_keys(k0, k1),
+            places: (0..room.next_power_of_two())
+                .map(|_| AtomicU64::new(0))
+                .collect(),
+        }
+    }
+
+    /// The keyed hash of a text.
+    fn mark(&self, text: &[u8]) -> u128 {
+        self.hasher.hash(text).as_u128()
+    }
+
+    /// The two places where the entry with a mark may be noted.
+    fn places(&self, mark: u128) -> [&AtomicU64; 2] {
+        [mark, mark >> 32].map(|bits| &self.places[bits as usize & (self.places.len() - 1)])
+    }
+
+    fn find(&self, mark: u128, known: impl Fn(usize) -> bool) -> Option<usize> {
+        let hints = self.places(mark).map(|place| place.load(Relaxed));
+        let mut hints = hints
+            .iter()
+            .filter(|hint| (*hint ^ upper(mark)) >> WHICH == 0);
+        let which = |hint: &u64| (hint & ((1 << WHICH) - 1)).checked_sub(1);
+        hints.find_map(|hint| Some(which(hint)? as usize).filter(|place| known(*place)))
+    }
+
+    /// Takes the first place that is free, else the first.
+    fn note(&self, mark: u128, place: usize) {
+        let which = place as u64 + 1;
+        if which >> WHICH != 0 {
+            return;
+        }
+        let places = self.places(mark);
+        let free = places.iter().find(|place| place.load(Relaxed) == 0);
+        free.unwrap_or(&places[0])
+            .store(upper(mark) >> WHICH << WHICH | which, Relaxed);
+    }
+}
+
+/// The half of a mark that tells hints apart.
+fn upper(mark: u128) -> u64 {
+    (mark >> 64) as u64
 }
 
 impl Entry {
@@ -153,6 +248,7 @@ impl Entry {
             hash,
             expires_unix_s,
             principal,
+            mark: OnceLock::new(),
         })
     }
 }
@@ -243,6 +339,39 @@ mod tests {
         assert_eq!(
             keys.find(format!("{plain} ").as_bytes(), 0),
             Err(KeyFault::Unknown)
+        );
+    }
+
+    /// Whatever the short way knows or has forgotten, the digest's answer is given.
+    #[test]
+    fn the_short_way_finds_what_the_digest_finds() {
+        let (plain, records): (Vec<_>, Vec<_>) =
+            (0..100).map(|n| generate(&format!("client {n}"))).unzip();
+        let mut keys = ApiKeys::new("k", records).unwrap();
+        for room in [1, 100] {
+            keys.recent = Recent::of(room);
+            keys.entries
+                .iter_mut()
+                .for_each(|e| e.mark = OnceLock::new());
+            for _ in 0..3 {
+                for (n, key) in plain.iter().enumerate() {
+                    let caller = keys.find(key.as_bytes(), 0).unwrap();
+                    assert_eq!(caller.client(), format!("client {n}"));
+                    let mut wrong = key.clone().into_bytes();
+                    wrong[n % key.len()] ^= 1;
+                    assert_eq!(keys.find(&wrong, 0), Err(KeyFault::Unknown));
+                }
+            }
+        }
+        let known = |key: &String| {
+            let mark = keys.recent.mark(key.as_bytes());
+            let is = |place: usize| keys.entries[place].mark.get() == Some(&mark);
+            keys.recent.find(mark, is).is_some()
+        };
+        let by_mark = plain.iter().filter(|key| known(key)).count();
+        assert!(
+            by_mark > 90,
+            "{by_mark}: each was presented, and there is room"
         );
     }
 

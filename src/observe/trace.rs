@@ -21,12 +21,14 @@ pub fn accept_request_id(id: &str) -> bool {
     (1..=128).contains(&id.len()) && id.bytes().all(safe)
 }
 
-/// Room for a request id.
-pub const REQUEST_ID: [u8; 45] = Uuid::encode_buffer();
+/// The length of a request id of ours.
+pub const REQUEST_ID: usize = 36;
 
 /// A new request id: a random UUID (version 4, RFC 9562 §5.4), 36 lower-case characters.
-pub fn new_request_id(room: &mut [u8; 45]) -> &str {
-    Uuid::new_v4().hyphenated().encode_lower(room)
+pub fn new_request_id() -> [u8; REQUEST_ID] {
+    let mut id = [0; REQUEST_ID];
+    Uuid::new_v4().hyphenated().encode_lower(&mut id);
+    id
 }
 
 /// The trace a request belongs to and the gateway's own span in it.
@@ -64,6 +66,11 @@ impl TraceContext {
     /// The trace id: 32 lower-case hexadecimal digits.
     pub fn trace_id(&self) -> &str {
         self.text(TRACE_ID)
+    }
+
+    /// The trace id as bytes.
+    pub fn trace_id_bytes(&self) -> &[u8] {
+        &self.header[TRACE_ID]
     }
 
     /// The gateway's span id, which upstreams see as their parent: 16 lower-case hexadecimal
@@ -202,16 +209,15 @@ mod tests {
 
     #[test]
     fn request_ids_of_a_safe_charset_are_kept() {
-        let (mut one, mut other) = (REQUEST_ID, REQUEST_ID);
-        let made = new_request_id(&mut one);
+        let made = new_request_id();
+        let made = std::str::from_utf8(&made).expect("a text");
         for good in ["a", "A-1_b.c:d/e+f=", &"x".repeat(128), made] {
             assert!(accept_request_id(good), "{good}");
         }
         for bad in ["", "a b", "a\nb", "é", "a\"b", "a,b", &"x".repeat(129)] {
             assert!(!accept_request_id(bad), "{bad:?}");
         }
-        assert_eq!(made.len(), 36);
-        assert_ne!(made, new_request_id(&mut other));
+        assert_ne!(made.as_bytes(), new_request_id());
     }
 
     #[test]

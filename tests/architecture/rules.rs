@@ -105,13 +105,14 @@ pub const PLACES: &[Place] = &[
     Place {
         words: &["StatusCode::", "ResponseHeader::build", "Response::builder"],
         only: &[
+            "src/gateway/answer.rs",
             "src/gateway/fail.rs",
             "src/gateway/front.rs",
             "src/edge/open.rs",
             "src/admin",
             "src/cli/demo/",
         ],
-        why: "only gateway/fail decides a status (the front writes it, open needs a header that \
+        why: "only gateway/answer decides a status (fail and the front write it, open needs a header that \
               nobody is sent, admin and the demo's services have ports of their own)",
     },
     Place {

@@ -1,5 +1,6 @@
 //! What one access line says, and its JSON.
 
+use crate::base::decimal;
 use std::io::Write as _;
 use std::net::IpAddr;
 
@@ -12,9 +13,9 @@ pub struct Record<'a> {
     /// When the request began, milliseconds since the Unix epoch; `timestamp` in the line.
     pub unix_ms: u64,
     /// The request's id.
-    pub request_id: &'a str,
+    pub request_id: &'a [u8],
     /// The trace id, 32 hexadecimal digits.
-    pub trace_id: Option<&'a str>,
+    pub trace_id: Option<&'a [u8]>,
     /// The client's address, as found behind trusted proxies.
     pub client_addr: IpAddr,
     /// The identified client (API key or token client).
@@ -84,8 +85,10 @@ impl Record<'_> {
     }
 
     fn who(&self, out: &mut Vec<u8>) {
-        text(out, b"\",\"request_id\":\"", self.request_id);
-        optional(out, b"\",\"trace_id\":\"", self.trace_id);
+        bytes(out, b"\",\"request_id\":\"", self.request_id);
+        if let Some(id) = self.trace_id {
+            bytes(out, b"\",\"trace_id\":\"", id);
+        }
         out.extend_from_slice(b"\",\"client_addr\":\"");
         address(out, self.client_addr);
         optional(out, b"\",\"client_id\":\"", self.client_id);
@@ -127,12 +130,16 @@ fn optional<const N: usize>(out: &mut Vec<u8>, key: &[u8; N], value: Option<&str
 /// Appends a key and a string. The key begins by closing the string before it and ends by opening
 /// its own, which the next key closes.
 fn text<const N: usize>(out: &mut Vec<u8>, key: &[u8; N], value: &str) {
+    bytes(out, key, value.as_bytes());
+}
+
+/// As [`text`], for what is one without having been looked at.
+fn bytes<const N: usize>(out: &mut Vec<u8>, key: &[u8; N], value: &[u8]) {
     out.extend_from_slice(key);
-    let bytes = value.as_bytes();
-    if is_plain(bytes) {
-        out.extend_from_slice(bytes);
+    if is_plain(value) {
+        out.extend_from_slice(value);
     } else {
-        escaped(out, bytes);
+        escaped(out, value);
     }
 }
 
@@ -219,7 +226,7 @@ fn escape(out: &mut Vec<u8>, bytes: &[u8], clean: usize, at: usize) -> usize {
 fn number<const N: usize>(out: &mut Vec<u8>, key: &[u8; N], value: u64) {
     out.extend_from_slice(key);
     let mut digits = [0_u8; 20];
-    let from = decimal(&mut digits, value);
+    let from = decimal::digits(&mut digits, value);
     out.extend_from_slice(&digits[from..]);
 }
 
@@ -230,26 +237,13 @@ fn millis<const N: usize>(out: &mut Vec<u8>, key: &[u8; N], micros: Option<u64>)
     let (whole, fraction) = (micros / 1000, (micros % 1000) as u32);
     let [tenth, hundredth] = pair(fraction / 10);
     digits[20..].copy_from_slice(&[b'.', tenth, hundredth, pair(fraction % 10)[1]]);
-    let from = decimal(&mut digits[..20], whole);
+    let from = decimal::digits(&mut digits[..20], whole);
     out.extend_from_slice(&digits[from..]);
 }
 
 /// The two decimal digits of a number below 100.
 fn pair(n: u32) -> [u8; 2] {
     [b'0' + (n / 10) as u8, b'0' + (n % 10) as u8]
-}
-
-/// Writes a number to the end of `digits`, which has room for 20, and returns where it begins.
-fn decimal(digits: &mut [u8], mut value: u64) -> usize {
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (value % 10) as u8;
-        value /= 10;
-        if value == 0 {
-            return at;
-        }
-    }
 }
 
 fn address(out: &mut Vec<u8>, address: IpAddr) {
@@ -324,7 +318,7 @@ mod tests {
 
     const BARE: Record<'_> = Record {
         unix_ms: 1_700_000_000_123,
-        request_id: "r-1",
+        request_id: b"r-1",
         trace_id: None,
         client_addr: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9)),
         client_id: None,
@@ -372,7 +366,7 @@ mod tests {
     #[test]
     fn everything_known_is_told() {
         let full = Record {
-            trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736"),
+            trace_id: Some(b"4bf92f3577b34da6a3ce929d0e0e4736"),
             client_addr: IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
             client_id: Some("app"),
             user_id: Some("u-7"),
