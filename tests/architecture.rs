@@ -83,3 +83,12 @@ fn the_readme_prints_every_line_of_make_test_and_explains_every_dependency() {
     none(&rules::unprinted(&read("Makefile"), &readme));
     none(&rules::unexplained(&read("Cargo.toml"), &readme));
 }
+
+/// What the README shows as measured is what was measured.
+#[test]
+fn the_figures_of_the_readme_are_those_that_are_kept() {
+    let read = |name: &str| std::fs::read_to_string(name).expect("a file of the repository");
+    let readme = read("README.md");
+    assert!(readme.contains("<!-- figures: bench/results/"));
+    none(&rules::unmeasured(&readme, read));
+}

@@ -371,6 +371,23 @@ pub fn unprinted(makefile: &str, readme: &str) -> Vec<String> {
         .collect()
 }
 
+/// Lines of the tables that the README shows as measured and that their reports do not have; and tables
+/// of which no report is named. `read` reads a report.
+pub fn unmeasured(readme: &str, read: impl Fn(&str) -> String) -> Vec<String> {
+    let mut faults = Vec::new();
+    for part in readme.split("<!-- figures: ").skip(1) {
+        let Some((path, rest)) = part.split_once(" -->") else {
+            faults.push("README.md: figures without a report".to_owned());
+            continue;
+        };
+        let (report, table) = (read(path), rest.split("<!-- end of figures").next());
+        let rows = table.unwrap_or_default().lines().filter(|l| !l.is_empty());
+        let strange = rows.filter(|row| !report.lines().any(|line| line == *row));
+        faults.extend(strange.map(|row| format!("README.md: not in {path}: {row}")));
+    }
+    faults
+}
+
 /// Dependencies that the README does not explain.
 pub fn unexplained(manifest: &str, readme: &str) -> Vec<String> {
     let mut inside = false;

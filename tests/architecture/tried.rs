@@ -183,3 +183,14 @@ fn dependencies_without_a_reason() {
     found(&unexplained(manifest, "`http` for x"), 1);
     found(&unexplained(manifest, "`http` for x, `b` for y"), 0);
 }
+
+#[test]
+fn figures_that_nobody_measured() {
+    let report = |_: &str| "| a | 1 |\n| b | 2 |\n".to_owned();
+    let of = |table: &str| {
+        let readme = format!("x\n<!-- figures: r.md -->\n{table}\n<!-- end of figures -->\ny | 3");
+        unmeasured(&readme, report)
+    };
+    found(&of("| a | 1 |\n| b | 2 |"), 0);
+    found(&of("| a | 1 |\n| b | 3 |"), 1);
+}
