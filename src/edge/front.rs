@@ -29,7 +29,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 const WRITE_BUFFER: usize = 16 * 1024;
 /// What one read of a header may bring.
 const SCRATCH: usize = 17 * 1024;
-/// Write buffers that a worker keeps for reuse.
+/// Write buffers that a worker keeps for reuse; none that held an answer far larger than most.
 const SPARES: usize = 64;
 
 thread_local! {
@@ -250,7 +250,7 @@ impl Front {
         buffer.clear();
         let _ = SPARE.try_with(|spare| {
             let mut spare = spare.borrow_mut();
-            if spare.len() < SPARES {
+            if spare.len() < SPARES && buffer.capacity() <= 2 * WRITE_BUFFER {
                 spare.push(buffer);
             }
         });
