@@ -16,6 +16,8 @@ use pingora::protocols::http::ServerSession;
 use serde_json::{Value, json};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
 
 /// The app behind the admin listener.
 pub struct Admin {
@@ -23,13 +25,38 @@ pub struct Admin {
     pub shared: Arc<Shared>,
     /// The bearer token that changes of state ask for; without one nothing can be changed.
     pub token: Option<Secret>,
+    /// Where the process is asked for a reload.
+    pub asks: mpsc::Sender<Ask>,
 }
+
+/// A reload that is asked for.
+pub struct Ask {
+    /// Whether it is to be done, or only told what it would change.
+    pub apply: bool,
+    /// Where the answer goes.
+    pub reply: oneshot::Sender<Told>,
+}
+
+/// What came of it.
+pub struct Told {
+    /// The file that was read.
+    pub config: String,
+    /// What changed; or why nothing did.
+    pub done: Result<Vec<String>, String>,
+}
+
+/// How long a reload may take.
+const PATIENCE: Duration = Duration::from_secs(50);
 
 #[async_trait]
 impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         let header = session.req_header();
-        let answer = self.answer(&header.method, header.uri.path(), &header.headers);
+        let (method, path) = (header.method.clone(), header.uri.path());
+        let answer = match self.asks_reload(&method, path, &header.headers) {
+            Some(apply) => self.reload(apply).await,
+            None => self.answer(&method, path, &header.headers),
+        };
         let mut response = Response::new(answer.body.to_vec());
         *response.status_mut() = http::StatusCode::from_u16(answer.status).unwrap_or_default();
         let headers = response.headers_mut();
@@ -61,7 +88,37 @@ impl Admin {
             probe::READY => probe::ready(&self.shared),
             probe::METRICS => probe::metrics(&self.shared),
             "/status" => status(&self.shared),
-            _ => probe::text(404, "there is /health, /ready, /metrics and /status\n"),
+            _ => probe::text(
+                404,
+                "there is /health, /ready, /metrics, /status and /reload\n",
+            ),
+        }
+    }
+
+    /// Whether a request may ask for a reload, and does; whether it is to be done.
+    fn asks_reload(&self, method: &Method, path: &str, headers: &HeaderMap) -> Option<bool> {
+        if path != "/reload" || is_foreign(headers) {
+            return None;
+        }
+        match *method {
+            Method::GET => Some(false),
+            Method::POST => self.may_change(headers).then_some(true),
+            _ => None,
+        }
+    }
+
+    async fn reload(&self, apply: bool) -> Answer {
+        let (reply, told) = oneshot::channel();
+        let asked = self.asks.send(Ask { apply, reply }).await;
+        let told = match (asked, tokio::time::timeout(PATIENCE, told).await) {
+            (Ok(()), Ok(Ok(told))) => told,
+            (Ok(()), Err(_)) => return json(504, &json!({ "fault": "the reload takes too long" })),
+            _ => return json(503, &json!({ "fault": "the process is ending" })),
+        };
+        let Told { config, done } = told;
+        match done {
+            Ok(changes) => json(200, &json!({ "config": config, "changes": changes })),
+            Err(fault) => json(422, &json!({ "config": config, "fault": fault })),
         }
     }
 
@@ -128,7 +185,11 @@ fn status(shared: &Shared) -> Answer {
     let all = json!({ "version": env!("CARGO_PKG_VERSION"), "ready": shared.is_ready(),
         "upstreams": upstreams, "issuers": issuers, "routes": routes,
         "access_log_dropped": shared.access_log.dropped() });
-    let mut answer = probe::text(200, "");
+    json(200, &all)
+}
+
+fn json(status: u16, all: &Value) -> Answer {
+    let mut answer = probe::text(status, "");
     answer.headers[0] = (CONTENT_TYPE, HeaderValue::from_static("application/json"));
     answer.body = format!("{all:#}\n").into();
     answer

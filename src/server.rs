@@ -1,37 +1,36 @@
 //! The wiring: from a config to a running gateway, and back down in order.
 
+mod background;
 mod listeners;
+mod reload;
 
-use crate::admin::Admin;
+use crate::admin::{Admin, Ask};
 use crate::base::clock::Clock;
-use crate::config::server::{
-    AccessLog as LogTarget, AdminAddress, AdminConf, DrainConf, LogConf, ServerConf,
-};
+use crate::config::server::{AccessLog as LogTarget, AdminAddress, AdminConf, LogConf};
 use crate::config::{Faults, FileConf, Loaded};
 use crate::edge::accept::{Edge, Socket};
 use crate::edge::connection::Counsel;
 use crate::edge::open::Entrance;
-use crate::edge::tls::{self, Reloaded, Tls};
+use crate::edge::tls::{self, Reloaded};
 use crate::exchange::admission::Caps;
 use crate::exchange::listener::{Listener, Terms};
 use crate::gateway::{Gateway, Shared, front};
-use crate::identity::provider::KeySource;
 use crate::observe::access_log::{AccessLog, Target, Writer};
 use crate::observe::metrics::Metrics;
 use crate::snapshot::Snapshot;
 use crate::snapshot::compile::{Tools, compile};
-use crate::upstream::{discovery, health};
 use arc_swap::ArcSwap;
+use background::Background;
 use pingora::proxy::http_proxy;
 use pingora::server::configuration::ServerConf as PingoraConf;
+use reload::Running;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::runtime::Runtime;
-use tokio::sync::watch;
+use tokio::sync::mpsc;
 
 /// Why the gateway could not start.
 #[derive(Debug, thiserror::Error)]
@@ -57,84 +56,83 @@ pub enum StartFault {
     System(#[from] io::Error),
 }
 
-/// How long the start waits for names, first health checks and first keys; what is not there by
-/// then comes in the background.
-const WARM_UP: Duration = Duration::from_secs(5);
 /// Connections kept for reuse by one worker.
 const KEPT: usize = 512;
 
 /// A running gateway.
 pub struct Server {
     shared: Arc<Shared>,
-    tls: Vec<Arc<Tls>>,
-    listeners: Vec<(Arc<Listener>, Option<SocketAddr>)>,
+    running: Mutex<Running>,
     admin: Option<(Arc<Listener>, Option<SocketAddr>, Option<PathBuf>)>,
-    delay: Duration,
-    patience: Duration,
-    stop: watch::Sender<bool>,
     // In the order in which they end: workers, then the admin port, background tasks, the log.
     edge: Option<Edge>,
     control: Option<Edge>,
-    background: Option<Runtime>,
+    background: Background,
     _log: Writer,
 }
 
 impl Server {
-    /// Starts a gateway: compiles the config, binds every listener, warms up, then listens.
+    /// Starts a gateway: compiles the config, binds every listener, warms up, then listens. `asks`: where
+    /// its admin port asks for a reload.
     ///
     /// # Errors
     /// See [`StartFault`]; nothing is left running then.
-    pub fn start(loaded: &Loaded, clock: Clock) -> Result<Self, StartFault> {
+    pub fn start(
+        loaded: &Loaded,
+        clock: Clock,
+        asks: mpsc::Sender<Ask>,
+    ) -> Result<Self, StartFault> {
         let conf = &loaded.conf;
-        let ServerConf {
-            workers,
-            errors: _,
-            forwarded: _,
-            via: _,
-            drain: DrainConf { delay, timeout },
-        } = &conf.server;
         let now = clock.now();
         let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), now.unix_s()));
         let tools = Tools {
             clock: &clock,
             metrics: &metrics,
+            before: None,
         };
         let (snapshot, tls) = prepare(conf, &tools).map_err(StartFault::Config)?;
         let (access_log, log) = open_log(&conf.log, &clock)?;
         let shared = share(snapshot, clock, metrics, access_log);
         // Bound before anything is started: a port that is taken must leave nothing behind.
-        let sockets = listeners::bind(conf, &tls, &shared.metrics)?;
+        let doors = listeners::open(conf, &tls, &shared.metrics, None)?;
         let admin_socket = conf.admin.as_ref().map(listeners::bind_admin);
         let admin_socket = admin_socket.transpose()?;
-        let (stop, stopping) = watch::channel(false);
-        let background = background(&shared.snapshot.load_full(), &shared, &stopping)?;
-        let tls = attend(&background, tls);
+        let background = Background::start()?;
+        let snapshot = shared.snapshot.load_full();
+        background.take_up(&snapshot, None);
+        for warning in &tls.warnings {
+            log::warn!("{warning}");
+        }
+        let certificates = tls.by_listener.iter().map(|(_, tls)| tls.clone());
+        background.let_go(&snapshot, certificates.collect());
         let counsel = counsel(&shared);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let count = workers.as_ref().map_or(cores, |w| w.value as usize);
-        let edge = start_workers(&shared, count, &counsel)?;
+        let workers = conf.server.workers.as_ref();
+        let edge = start_workers(
+            &shared,
+            workers.map_or(cores, |w| w.value as usize),
+            &counsel,
+        )?;
+        for door in &doors {
+            edge.open(edge.share(&door.socket)?, &door.entrance, None);
+        }
         let mut server = Self {
             shared: shared.clone(),
-            tls,
-            listeners: Vec::new(),
+            running: Mutex::new(Running {
+                conf: conf.clone(),
+                doors,
+                tls: tls.by_listener,
+                leaving: Vec::new(),
+            }),
             admin: None,
-            delay: delay.value.0,
-            patience: timeout.value.0,
-            stop,
-            edge: None,
+            edge: Some(edge),
             control: None,
-            background: Some(background),
+            background,
             _log: log,
         };
         if let Some(socket) = admin_socket {
-            server.open_admin(conf, &socket, &counsel)?;
+            server.open_admin(conf, &socket, &counsel, asks)?;
         }
-        for (socket, entrance) in &sockets {
-            edge.open(socket, entrance)?;
-            let listener = entrance.listener.clone();
-            server.listeners.push((listener, socket.address()));
-        }
-        server.edge = Some(edge);
         shared.ready.store(true, Relaxed);
         Ok(server)
     }
@@ -144,6 +142,7 @@ impl Server {
         conf: &FileConf,
         socket: &Socket,
         counsel: &Counsel,
+        asks: mpsc::Sender<Ask>,
     ) -> Result<(), StartFault> {
         let Some(AdminConf { address, token }) = &conf.admin else {
             return Ok(());
@@ -154,6 +153,7 @@ impl Server {
         let app = Arc::new(Admin {
             shared: self.shared.clone(),
             token: token.as_ref().map(|t| t.value.clone()),
+            asks,
         });
         let clock = &self.shared.clock;
         // Asked for what is no request; what is one goes to its own app.
@@ -162,7 +162,8 @@ impl Server {
             ..counsel.clone()
         };
         let control = Edge::start("admin", 1, clock, &counsel, || app.clone())?;
-        control.open(socket, &Arc::new(Entrance::plain(listener.clone())))?;
+        let entrance = Arc::new(Entrance::plain(listener.clone()));
+        control.open(control.share(socket)?, &entrance, None);
         let path = match &address.value {
             AdminAddress::Unix(path) => Some(path.clone()),
             AdminAddress::Tcp(_) => None,
@@ -174,8 +175,10 @@ impl Server {
 
     /// The address a listener is bound to.
     pub fn address(&self, name: &str) -> Option<SocketAddr> {
-        let found = self.listeners.iter().find(|(l, _)| *l.name == *name);
-        found.and_then(|(_, address)| *address)
+        let running = self.running();
+        let mut doors = running.doors.iter();
+        let door = doors.find(|door| *door.entrance.listener.name == *name);
+        door.and_then(|door| door.socket.address())
     }
 
     /// The address of the admin port; none without one or on a Unix socket.
@@ -196,55 +199,46 @@ impl Server {
     /// Reads every certificate anew and takes up what changed and can be used; says what came of it
     /// for each listener that has TLS. Blocks while it reads.
     pub fn reload_certificates(&self) -> Vec<Reloaded> {
-        self.tls.iter().map(|tls| tls.reload()).collect()
+        let running = self.running();
+        running.tls.iter().map(|(_, tls)| tls.reload()).collect()
     }
 
     /// Ends in order: readiness fails, the delay passes, listeners close, requests in flight finish,
     /// each within the drain's timeout. True if none was left.
     pub fn drain(&self) -> bool {
         self.shared.ready.store(false, Relaxed);
-        std::thread::sleep(self.delay);
-        let Some(background) = &self.background else {
-            return true;
+        // Whatever would be reloaded from here on is not.
+        let running = self.running();
+        let drain = &running.conf.server.drain;
+        std::thread::sleep(drain.delay.value.0);
+        let open = running.doors.iter().map(|door| &door.entrance.listener);
+        let all: Vec<_> = open.chain(&running.leaving).cloned().collect();
+        let idle = async {
+            if let Some(edge) = &self.edge {
+                for listener in &all {
+                    edge.close(listener).await;
+                }
+            }
+            while all.iter().any(|listener| listener.active() > 0) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
         };
-        background.block_on(async {
-            let idle = async {
-                if let Some(edge) = &self.edge {
-                    for (listener, _) in &self.listeners {
-                        edge.close(listener).await;
-                    }
-                }
-                while self.listeners.iter().any(|(l, _)| l.active() > 0) {
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
-            };
-            tokio::time::timeout(self.patience, idle).await.is_ok()
-        })
+        let patience = drain.timeout.value.0;
+        let idle = async { tokio::time::timeout(patience, idle).await };
+        self.background
+            .block_on(idle)
+            .is_none_or(|ended| ended.is_ok())
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.stop.send(true);
         self.edge = None;
         self.control = None;
-        if let Some(background) = self.background.take() {
-            background.shutdown_timeout(Duration::from_millis(100));
-        }
         if let Some((_, _, Some(path))) = &self.admin {
             let _ = std::fs::remove_file(path);
         }
     }
-}
-
-/// Begins to look after certificates: says what is to be known of them, and watches their files.
-fn attend(background: &Runtime, loaded: tls::Loaded) -> Vec<Arc<Tls>> {
-    for warning in &loaded.warnings {
-        log::warn!("{warning}");
-    }
-    let all: Vec<_> = loaded.by_listener.into_iter().map(|(_, tls)| tls).collect();
-    background.spawn(tls::watch(all.clone()));
-    all
 }
 
 /// Makes of a config what can serve, up to binding.
@@ -316,46 +310,4 @@ fn counsel(shared: &Arc<Shared>) -> Counsel {
             front::judge(&asked, conn, header, has_body, now)
         })),
     }
-}
-
-/// Starts what runs beside the requests: name resolution, health checks, key sets. Returns once
-/// each had a first turn, or after [`WARM_UP`].
-fn background(
-    snapshot: &Arc<Snapshot>,
-    shared: &Arc<Shared>,
-    stopping: &watch::Receiver<bool>,
-) -> io::Result<Runtime> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .thread_name("background")
-        .enable_all()
-        .build()?;
-    let mut first = tokio::task::JoinSet::new();
-    for pool in &snapshot.pools {
-        let pool = pool.clone();
-        first.spawn_on(
-            async move {
-                discovery::resolve(&pool).await;
-                health::first_round(&pool).await;
-                tokio::spawn(discovery::run(Arc::downgrade(&pool)));
-                tokio::spawn(health::run(Arc::downgrade(&pool)));
-            },
-            runtime.handle(),
-        );
-    }
-    for provider in &snapshot.providers {
-        if let KeySource::Remote(keys) = provider.source() {
-            runtime.spawn(keys.clone().run(stopping.clone()));
-            let keys = keys.clone();
-            first.spawn_on(async move { keys.first().await }, runtime.handle());
-        }
-    }
-    let _ = shared;
-    runtime.block_on(async {
-        let all = async { while first.join_next().await.is_some() {} };
-        let _ = tokio::time::timeout(WARM_UP, all).await;
-        // Whoever is late goes on.
-        first.detach_all();
-    });
-    Ok(runtime)
 }

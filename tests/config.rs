@@ -94,6 +94,7 @@ fn load(path: &Path) -> Result<Loaded, Faults> {
     let tools = Tools {
         clock: &clock,
         metrics: &metrics,
+        before: None,
     };
     let (_, tls) = prepare(&loaded.conf, &tools)?;
     loaded.warnings.extend(tls.warnings);

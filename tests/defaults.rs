@@ -24,6 +24,7 @@ fn compiled() -> Snapshot {
     let tools = Tools {
         clock: &clock,
         metrics: &metrics,
+        before: None,
     };
     compile(&minimal().conf, &tools).unwrap_or_else(|faults| panic!("{faults}"))
 }

@@ -61,6 +61,7 @@ impl Bench {
         let tools = Tools {
             clock: &clock,
             metrics: &metrics,
+            before: None,
         };
         let snapshot = compile(&loaded.conf, &tools).unwrap_or_else(|faults| panic!("{faults}"));
         let (access_log, log) = AccessLog::start(Target::Off, 64, clock.clone()).expect("no log");

@@ -43,6 +43,7 @@ pub fn run(path: &Path) -> ExitCode {
     let tools = Tools {
         clock: &clock,
         metrics: &metrics,
+        before: None,
     };
     match prepare(&loaded.conf, &tools) {
         Ok((_, tls)) => {

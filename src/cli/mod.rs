@@ -3,6 +3,7 @@
 pub mod check;
 pub mod demo;
 pub mod keys;
+pub mod reload;
 pub mod run;
 
 use clap::{Args, Parser, Subcommand};
@@ -29,6 +30,10 @@ enum Command {
     Run(ConfigArgs),
     /// Read a config and say everything that is wrong with it, without serving.
     Check(ConfigArgs),
+    /// Have the running gateway take its config file up again, all of it or nothing.
+    Reload(ConfigArgs),
+    /// Say what a reload would change, and change nothing.
+    Diff(ConfigArgs),
     /// Show it all: demo services, tokens, keys and a gateway in one process, with curl lines.
     Demo {
         /// Play the story and exit 0 only if every answer was right.
@@ -61,6 +66,8 @@ pub fn main() -> ExitCode {
     match cli.command {
         Command::Run(args) => run::run(&args.config),
         Command::Check(args) => check::run(&args.config),
+        Command::Reload(args) => reload::run(&args.config, reload::Asked::Reload),
+        Command::Diff(args) => reload::run(&args.config, reload::Asked::Diff),
         Command::Demo { check } => demo::run(check),
         Command::Keys(keys) => keys::run(keys),
     }

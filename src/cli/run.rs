@@ -1,13 +1,15 @@
 //! `tollgate run`: serves until told to stop, then drains.
 
 use super::{USAGE, check};
+use crate::admin::{Ask, Told};
 use crate::base::clock::Clock;
-use crate::observe::access_log::AccessLog;
+use crate::config;
 use crate::server::{Server, StartFault};
 use std::path::Path;
 use std::process::ExitCode;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 
 /// Runs the command.
 pub fn run(path: &Path) -> ExitCode {
@@ -19,7 +21,8 @@ pub fn run(path: &Path) -> ExitCode {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
-    let server = match Server::start(&loaded, Clock::system()) {
+    let (ask, asked) = mpsc::channel(8);
+    let server = match Server::start(&loaded, Clock::system(), ask) {
         Ok(server) => server,
         Err(StartFault::Config(faults)) => {
             eprintln!("{faults}");
@@ -31,7 +34,7 @@ pub fn run(path: &Path) -> ExitCode {
         }
     };
     // Heeded before anybody is told that it serves, so that no signal sent then is lost or fatal.
-    let signals = match Signals::heed() {
+    let signals = match Signals::heed(asked) {
         Ok(signals) => signals,
         Err(e) => {
             eprintln!("cannot wait for signals: {e}");
@@ -44,20 +47,30 @@ pub fn run(path: &Path) -> ExitCode {
             log::info!("listener {name}: serving on {address}");
         }
     }
-    serve(&server, signals)
+    drop(loaded);
+    serve(&server, signals, path)
 }
 
-/// The signals of this process, heeded from the moment this is made.
+/// What ends the wait of a process that serves.
+enum Event {
+    End,
+    Reopen,
+    Reload,
+    Asked(Ask),
+}
+
+/// The signals of this process, heeded from the moment this is made, and what its admin port asks.
 struct Signals {
     runtime: Runtime,
     terminate: Signal,
     interrupt: Signal,
     reopen: Signal,
     hangup: Signal,
+    asked: mpsc::Receiver<Ask>,
 }
 
 impl Signals {
-    fn heed() -> std::io::Result<Self> {
+    fn heed(asked: mpsc::Receiver<Ask>) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -65,7 +78,6 @@ impl Signals {
         let terminate = signal(SignalKind::terminate())?;
         let interrupt = signal(SignalKind::interrupt())?;
         let reopen = signal(SignalKind::user_defined1())?;
-        // Unhandled it would end the process: whoever sends it expects a reload, not an outage.
         let hangup = signal(SignalKind::hangup())?;
         drop(inside);
         Ok(Self {
@@ -74,48 +86,95 @@ impl Signals {
             interrupt,
             reopen,
             hangup,
+            asked,
         })
     }
 
-    /// Returns on the next SIGTERM or SIGINT; SIGUSR1 reopens the access log on the way, SIGHUP calls
-    /// `reload`.
-    fn wait_for_end(&mut self, log: &AccessLog, reload: impl Fn()) {
+    /// Waits for the next: SIGTERM and SIGINT end, SIGUSR1 reopens the access log, SIGHUP reloads.
+    fn next(&mut self) -> Event {
         self.runtime.block_on(async {
-            loop {
-                tokio::select! {
-                    _ = self.terminate.recv() => return,
-                    _ = self.interrupt.recv() => return,
-                    _ = self.reopen.recv() => log.reopen(),
-                    _ = self.hangup.recv() => reload(),
-                }
+            tokio::select! {
+                _ = self.terminate.recv() => Event::End,
+                _ = self.interrupt.recv() => Event::End,
+                _ = self.reopen.recv() => Event::Reopen,
+                _ = self.hangup.recv() => Event::Reload,
+                Some(ask) = self.asked.recv() => Event::Asked(ask),
             }
-        });
+        })
     }
 }
 
-/// Reads the certificates anew; the only part of a config that a running gateway takes up.
-fn reload(server: &Server) {
-    let reloaded = server.reload_certificates();
-    for listener in &reloaded {
-        log::info!("SIGHUP: {listener}");
-    }
-    let what = if reloaded.is_empty() {
-        "no listener has certificates, nothing was reloaded"
+/// Reads the config once more and has it taken up, or says what that would change.
+fn reload(server: &Server, path: &Path, apply: bool) -> Result<Vec<String>, String> {
+    let env = |name: &str| std::env::var(name).ok();
+    let loaded = config::load(path, &env).map_err(|faults| {
+        if apply {
+            server.shared().metrics.config_refused();
+        }
+        faults.to_string()
+    })?;
+    let warnings = loaded.warnings.iter().map(|w| format!("warning: {w}"));
+    let warnings: Vec<_> = warnings.collect();
+    let changed = if apply {
+        server.reload(loaded)
     } else {
-        "certificates were reloaded"
+        server.plan(&loaded)
     };
-    log::info!("SIGHUP: {what}; anything else in the config needs a restart");
+    let changed = changed.map_err(|fault| fault.to_string())?;
+    let changed = changed.iter().map(ToString::to_string);
+    Ok(warnings.into_iter().chain(changed).collect())
+}
+
+/// Reloads and tells the log.
+fn reload_and_tell(server: &Server, path: &Path) -> Result<Vec<String>, String> {
+    let done = reload(server, path, true);
+    match &done {
+        Ok(changes) => {
+            for change in changes {
+                log::info!("reload: {change}");
+            }
+            log::info!("reloaded {}: {} changes", path.display(), changes.len());
+        }
+        Err(fault) => log::error!("not reloaded, everything stays as it is: {fault}"),
+    }
+    done
 }
 
 /// Serves until the first signal to end, then drains; the second ends the process at once.
-fn serve(server: &Server, mut signals: Signals) -> ExitCode {
+fn serve(server: &Server, mut signals: Signals, path: &Path) -> ExitCode {
     let log = server.shared().access_log.clone();
-    signals.wait_for_end(&log, || reload(server));
+    loop {
+        match signals.next() {
+            Event::End => break,
+            Event::Reopen => log.reopen(),
+            Event::Reload => drop(reload_and_tell(server, path)),
+            Event::Asked(ask) => {
+                let done = if ask.apply {
+                    reload_and_tell(server, path)
+                } else {
+                    reload(server, path, false)
+                };
+                let told = Told {
+                    config: path.display().to_string(),
+                    done,
+                };
+                // Whoever asked may have gone.
+                let _ = ask.reply.send(told);
+            }
+        }
+    }
     log::info!("draining; a second signal ends at once");
     let watch = std::thread::Builder::new().name("signals".to_owned());
     let _ = watch.spawn(move || {
-        signals.wait_for_end(&log, || log::info!("SIGHUP: draining, nothing is reloaded"));
-        std::process::exit(1);
+        loop {
+            match signals.next() {
+                Event::End => std::process::exit(1),
+                Event::Reopen => log.reopen(),
+                Event::Reload => log::info!("SIGHUP: draining, nothing is reloaded"),
+                // Unanswered: the port says that nobody is there.
+                Event::Asked(_) => {}
+            }
+        }
     });
     if server.drain() {
         log::info!("drained, nothing was cut off");

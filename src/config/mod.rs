@@ -15,6 +15,7 @@ mod check_upstream;
 mod check_upstream_tls;
 pub mod decode;
 pub mod decoder;
+pub mod diff;
 pub mod error;
 mod expand;
 pub mod fields;

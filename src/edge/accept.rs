@@ -57,7 +57,11 @@ impl Socket {
         }
     }
 
-    fn share(&self) -> io::Result<Self> {
+    /// The same socket once more.
+    ///
+    /// # Errors
+    /// There are no file descriptors left.
+    pub fn share(&self) -> io::Result<Self> {
         match self {
             Self::Tcp(tcp) => tcp.try_clone().map(Self::Tcp),
             Self::Unix(unix) => unix.try_clone().map(Self::Unix),
@@ -67,10 +71,22 @@ impl Socket {
 
 /// What a worker is asked to do.
 enum Order {
-    Open(Socket, Arc<Entrance>),
+    /// Begins to accept; the listener of this name stops.
+    Open(Socket, Arc<Entrance>, Arc<str>),
     Close(Arc<str>, oneshot::Sender<()>),
     Quit,
 }
+
+/// Why a listener accepts no more.
+enum End {
+    /// It closes.
+    Closed,
+    /// Another one accepts on the same socket.
+    Replaced,
+}
+
+/// A socket as each worker has it.
+pub struct Shares(Vec<Socket>);
 
 /// One thread that accepts and serves.
 struct Worker {
@@ -121,17 +137,24 @@ impl Edge {
         Ok(Self { workers })
     }
 
-    /// Begins to accept on a socket, on every worker.
+    /// Shares a socket between the workers.
     ///
     /// # Errors
-    /// The socket could not be shared between the workers.
-    pub fn open(&self, socket: &Socket, entrance: &Arc<Entrance>) -> io::Result<()> {
+    /// There are no file descriptors left.
+    pub fn share(&self, socket: &Socket) -> io::Result<Shares> {
         let shares: io::Result<Vec<_>> = self.workers.iter().map(|_| socket.share()).collect();
-        for (worker, share) in self.workers.iter().zip(shares?) {
+        shares.map(Shares)
+    }
+
+    /// Begins to accept on a socket, on every worker. A listener that accepts on the same one stops,
+    /// its connections stay; `replaces`: its name, where that is another.
+    pub fn open(&self, shares: Shares, entrance: &Arc<Entrance>, replaces: Option<&Arc<str>>) {
+        let replaces = replaces.unwrap_or(&entrance.listener.name);
+        for (worker, share) in self.workers.iter().zip(shares.0) {
+            let order = Order::Open(share, entrance.clone(), replaces.clone());
             // A worker that is gone serves nothing; the others do.
-            let _ = worker.orders.send(Order::Open(share, entrance.clone()));
+            let _ = worker.orders.send(order);
         }
-        Ok(())
     }
 
     /// Stops accepting and tells idle connections to go; returns once the socket is closed.
@@ -171,10 +194,10 @@ async fn work<A>(
 {
     let sweeper = tokio::spawn(sweep::run(clock.clone()));
     let (_keep, running) = watch::channel(false);
-    let mut open = HashMap::new();
+    let mut open: HashMap<Arc<str>, (oneshot::Sender<End>, _)> = HashMap::new();
     while let Some(order) = inbox.recv().await {
         match order {
-            Order::Open(socket, entrance) => {
+            Order::Open(socket, entrance, replaces) => {
                 let listener = entrance.listener.clone();
                 let name = listener.name.clone();
                 let door = Arc::new(Door {
@@ -185,13 +208,16 @@ async fn work<A>(
                     counsel: counsel.clone(),
                     running: running.clone(),
                 });
-                let (close, closing) = oneshot::channel();
+                let (close, closing) = oneshot::channel::<End>();
                 let accepting = tokio::spawn(accept(socket, door, closing));
+                if let Some((close, _)) = open.remove(&replaces) {
+                    let _ = close.send(End::Replaced);
+                }
                 open.insert(name, (close, accepting));
             }
             Order::Close(name, done) => {
                 if let Some((close, accepting)) = open.remove(&name) {
-                    let _ = close.send(());
+                    let _ = close.send(End::Closed);
                     let _ = accepting.await;
                 }
                 let _ = done.send(());
@@ -205,7 +231,7 @@ async fn work<A>(
 
 /// Accepts until closed. Errors of accept(2) are of one connection or pass with time (no file
 /// descriptors left): wait a little, go on.
-async fn accept<A>(socket: Socket, door: Arc<Door<A>>, mut closing: oneshot::Receiver<()>)
+async fn accept<A>(socket: Socket, door: Arc<Door<A>>, mut closing: oneshot::Receiver<End>)
 where
     A: HttpServerApp + Send + Sync + 'static,
 {
@@ -220,10 +246,10 @@ where
         Ok(listening) => listening,
         Err(e) => return log::error!("listener {}: cannot accept: {e}", door.listener.name),
     };
-    loop {
+    let end = loop {
         let accepted = tokio::select! {
             accepted = listening.accept() => accepted,
-            _ = &mut closing => break,
+            end = &mut closing => break end,
         };
         match accepted {
             Ok(accepted) => greet(accepted, &door),
@@ -232,6 +258,9 @@ where
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
+    };
+    if let Ok(End::Replaced) = end {
+        return;
     }
     // Whoever waits in the backlog believes to be connected, and would be reset. Clients that come
     // back at once must not keep the door open for ever.

@@ -38,6 +38,12 @@ type Prefix = [u8; 8];
 #[derive(Debug)]
 pub struct Admission {
     caps: Caps,
+    held: Arc<Held>,
+}
+
+/// Who is in. Stays when the caps become others.
+#[derive(Debug)]
+struct Held {
     open: AtomicUsize,
     hasher: RandomState,
     each: [Mutex<HashMap<Prefix, u32>>; SHARDS],
@@ -46,17 +52,24 @@ pub struct Admission {
 impl Admission {
     /// With nobody in.
     pub fn new(caps: Caps) -> Self {
-        Self {
-            caps,
+        let held = Held {
             open: AtomicUsize::new(0),
             hasher: RandomState::new(),
             each: std::array::from_fn(|_| Mutex::default()),
-        }
+        };
+        let held = Arc::new(held);
+        Self { caps, held }
+    }
+
+    /// Other caps for the same place: whoever is in counts.
+    pub fn with_caps(&self, caps: Caps) -> Self {
+        let held = self.held.clone();
+        Self { caps, held }
     }
 
     /// Connections open now.
     pub fn open(&self) -> usize {
-        self.open.load(Relaxed)
+        self.held.open.load(Relaxed)
     }
 
     /// Lets a connection in, its address not yet known.
@@ -65,7 +78,7 @@ impl Admission {
     /// There are as many as may be.
     pub fn enter(self: &Arc<Self>) -> Result<Pass, Full> {
         // Taken at once and given back if it was one too many, so that no two take the last place.
-        let before = self.open.fetch_add(1, Relaxed);
+        let before = self.held.open.fetch_add(1, Relaxed);
         let pass = Pass {
             admission: self.clone(),
             address: None,
@@ -75,7 +88,9 @@ impl Admission {
         }
         Ok(pass)
     }
+}
 
+impl Held {
     fn shard(&self, address: Prefix) -> &Mutex<HashMap<Prefix, u32>> {
         let hash = self.hasher.hash_one(address);
         &self.each[hash as usize % SHARDS]
@@ -99,7 +114,7 @@ impl Pass {
             return Ok(self);
         }
         let key = client_prefix(address);
-        let mut each = lock(self.admission.shard(key));
+        let mut each = lock(self.admission.held.shard(key));
         let count = each.entry(key).or_insert(0);
         if *count >= self.admission.caps.each {
             return Err(Full::Address);
@@ -113,9 +128,9 @@ impl Pass {
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        self.admission.open.fetch_sub(1, Relaxed);
+        self.admission.held.open.fetch_sub(1, Relaxed);
         let Some(key) = self.address else { return };
-        let mut each = lock(self.admission.shard(key));
+        let mut each = lock(self.admission.held.shard(key));
         if let Some(count) = each.get_mut(&key) {
             *count -= 1;
             if *count == 0 {
@@ -169,7 +184,12 @@ mod tests {
         assert!(many.iter().all(Result::is_ok));
         drop((held, many));
         assert_eq!(admission.open(), 0);
-        let left: usize = admission.each.iter().map(|shard| lock(shard).len()).sum();
+        let left: usize = admission
+            .held
+            .each
+            .iter()
+            .map(|shard| lock(shard).len())
+            .sum();
         assert_eq!(left, 0, "an address without a connection is forgotten");
     }
 

@@ -105,6 +105,13 @@ pub struct Listener {
     pub admission: Arc<Admission>,
     /// Its metrics.
     pub metrics: Arc<ListenerMetrics>,
+    life: Arc<Life>,
+}
+
+/// What a listener has in common with those whose place it took: a connection stays with the one that
+/// it came by.
+#[derive(Debug, Default)]
+struct Life {
     stopping: AtomicBool,
     lingering: AtomicUsize,
 }
@@ -115,7 +122,7 @@ pub struct Lingering(Arc<Listener>);
 
 impl Drop for Lingering {
     fn drop(&mut self) {
-        self.0.lingering.fetch_sub(1, Relaxed);
+        self.0.life.lingering.fetch_sub(1, Relaxed);
     }
 }
 
@@ -127,25 +134,41 @@ impl Listener {
             terms,
             admission: Arc::new(Admission::new(caps)),
             metrics,
-            stopping: AtomicBool::new(false),
-            lingering: AtomicUsize::new(0),
+            life: Arc::default(),
+        }
+    }
+
+    /// One that takes this one's place. Its connections count, and go when it stops.
+    pub fn succeeded_by(
+        &self,
+        name: &str,
+        metrics: Arc<ListenerMetrics>,
+        terms: Terms,
+        caps: Caps,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            terms,
+            admission: Arc::new(self.admission.with_caps(caps)),
+            metrics,
+            life: self.life.clone(),
         }
     }
 
     /// Counts a connection as one that nobody waits for any more.
     pub fn linger(self: &Arc<Self>) -> Lingering {
-        self.lingering.fetch_add(1, Relaxed);
+        self.life.lingering.fetch_add(1, Relaxed);
         Lingering(self.clone())
     }
 
     /// From now on each connection is closed after the request it is busy with.
     pub fn stop(&self) {
-        self.stopping.store(true, Release);
+        self.life.stopping.store(true, Release);
     }
 
     /// Whether the listener is draining.
     pub fn stopping(&self) -> bool {
-        self.stopping.load(Acquire)
+        self.life.stopping.load(Acquire)
     }
 
     /// Counts a request refused while its header was read.
@@ -155,7 +178,7 @@ impl Listener {
 
     /// Connections that something is still owed, those included whose TLS is not yet agreed on.
     pub fn active(&self) -> usize {
-        let lingering = self.lingering.load(Relaxed);
+        let lingering = self.life.lingering.load(Relaxed);
         self.admission.open().saturating_sub(lingering)
     }
 }

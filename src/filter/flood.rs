@@ -23,7 +23,7 @@ impl Flood {
     /// Counts one request of the address.
     pub fn request(&self, client: IpAddr, now: Now) -> Verdict {
         let decision = self.estimator.check(
-            &Key::new(u32::MAX, &[&client_prefix(client)]),
+            &Key::new(u64::MAX, &[&client_prefix(client)]),
             now.steady_ms,
             1,
         );

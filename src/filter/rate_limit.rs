@@ -38,8 +38,8 @@ pub enum Counts {
 /// One limit on one route.
 #[derive(Clone)]
 pub struct RateLimit {
-    /// Tells this limit's counts from others'; one for each route unless they share.
-    pub id: u32,
+    /// Tells the counts of one route from those of another; 0 where they share.
+    pub id: u64,
     /// Whom it counts.
     pub whom: Whom,
     /// Where.

@@ -68,10 +68,10 @@ pub struct Key(u128);
 impl Key {
     /// The key of a client under the limit `limit_id`. Parts are told apart by their lengths:
     /// `["ab", "c"]` and `["a", "bc"]` are two clients.
-    pub fn new(limit_id: u32, parts: &[&[u8]]) -> Self {
+    pub fn new(limit_id: u64, parts: &[&[u8]]) -> Self {
         let (k0, k1) = process_secret();
         let mut hasher = SipHasher13::new_with_keys(k0, k1);
-        hasher.write_u32(limit_id);
+        hasher.write_u64(limit_id);
         for part in parts {
             hasher.write_u64(part.len() as u64);
             hasher.write(part);

@@ -1,6 +1,7 @@
 //! From the listeners of a config to bound sockets and what each of them grants its clients.
 
 use super::StartFault;
+use super::reload::Running;
 use crate::base::net::{Network, Networks};
 use crate::base::units::ByteSize;
 use crate::config::listener::{
@@ -17,45 +18,109 @@ use crate::exchange::admission::Caps;
 use crate::exchange::listener::{HeadLimits, Listener, Probes, Redirect, Terms};
 use crate::observe::metrics::Metrics;
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
-/// A socket, bound but not yet accepting, and how connections come in.
-pub(super) type Bound = (Socket, Arc<Entrance>);
+/// A listener: its socket, and how connections come in.
+pub(super) struct Door {
+    /// The address in the config.
+    pub(super) wanted: SocketAddr,
+    /// Bound to it; kept here so that a reload can hand it on.
+    pub(super) socket: Socket,
+    /// How connections come in.
+    pub(super) entrance: Arc<Entrance>,
+    /// Whether nothing accepts this way yet.
+    pub(super) fresh: bool,
+    /// The name that the listener on the same socket had before, if there was one.
+    pub(super) replaces: Option<Arc<str>>,
+}
 
-/// Binds every listener.
+/// Has every listener ready to be opened. One whose address is served already goes on with its socket.
 ///
 /// # Errors
-/// The first that cannot be bound; the others are closed again.
-pub(super) fn bind(
+/// The first that cannot be bound; those bound here are closed again.
+pub(super) fn open(
     conf: &FileConf,
     tls: &Loaded,
     metrics: &Metrics,
-) -> Result<Vec<Bound>, StartFault> {
-    let trusted = networks(&conf.trusted_proxies);
-    let each = conf.listeners.iter().map(|listener| {
-        let listener = &listener.value;
-        let of = |(name, _): &&(Arc<str>, Arc<Tls>)| **name == *listener.name.value;
-        let tls = tls.by_listener.iter().find(of).map(|(_, tls)| tls.clone());
-        bind_one(listener, tls, &trusted, metrics)
-    });
-    each.collect()
+    running: Option<&Running>,
+) -> Result<Vec<Door>, StartFault> {
+    let plan = Plan {
+        conf,
+        tls,
+        metrics,
+        running,
+        trusted: networks(&conf.trusted_proxies),
+    };
+    conf.listeners.iter().map(|l| plan.door(&l.value)).collect()
 }
 
-fn bind_one(
-    conf: &ListenerConf,
-    tls: Option<Arc<Tls>>,
-    trusted: &Networks,
-    metrics: &Metrics,
-) -> Result<Bound, StartFault> {
-    let address = conf.address.value;
-    let socket = Socket::bind(address).map_err(|why| StartFault::Bind {
-        name: conf.name.value.to_string(),
-        address: address.to_string(),
-        why,
-    })?;
-    Ok((socket, Arc::new(entrance(conf, tls, trusted, metrics))))
+struct Plan<'a> {
+    conf: &'a FileConf,
+    tls: &'a Loaded,
+    metrics: &'a Metrics,
+    running: Option<&'a Running>,
+    trusted: Networks,
+}
+
+impl Plan<'_> {
+    fn door(&self, conf: &ListenerConf) -> Result<Door, StartFault> {
+        let wanted = conf.address.value;
+        let mut doors = self.running.iter().flat_map(|running| &running.doors);
+        // Port 0 is another one each time: such a listener is known by its name.
+        let old = doors.find(|door| {
+            let named = *door.entrance.listener.name == *conf.name.value;
+            door.wanted == wanted && (named || wanted.port() != 0)
+        });
+        let socket = match old {
+            Some(old) => old.socket.share(),
+            None => Socket::bind(wanted),
+        };
+        let socket = socket.map_err(|why| StartFault::Bind {
+            name: conf.name.value.to_string(),
+            address: wanted.to_string(),
+            why,
+        })?;
+        let of = |(name, _): &&(Arc<str>, Arc<Tls>)| **name == *conf.name.value;
+        let tls = self
+            .tls
+            .by_listener
+            .iter()
+            .find(of)
+            .map(|(_, tls)| tls.clone());
+        if let Some(old) = old
+            && self.is_as_before(conf)
+            && old.entrance.tls.as_ref().map(Arc::as_ptr) == tls.as_ref().map(Arc::as_ptr)
+        {
+            return Ok(Door {
+                wanted,
+                socket,
+                entrance: old.entrance.clone(),
+                fresh: false,
+                replaces: Some(old.entrance.listener.name.clone()),
+            });
+        }
+        let before = old.map(|old| &*old.entrance.listener);
+        let entrance = entrance(conf, tls, &self.trusted, self.metrics, before);
+        Ok(Door {
+            wanted,
+            socket,
+            entrance: Arc::new(entrance),
+            fresh: true,
+            replaces: before.map(|listener| listener.name.clone()),
+        })
+    }
+
+    /// Whether a listener of the same name says the same.
+    fn is_as_before(&self, conf: &ListenerConf) -> bool {
+        self.running.is_some_and(|running| {
+            let mut all = running.conf.listeners.iter().map(|l| &l.value);
+            let trusted = running.conf.trusted_proxies == self.conf.trusted_proxies;
+            trusted && all.any(|was| was == conf)
+        })
+    }
 }
 
 fn networks(conf: &[Spanned<Network>]) -> Networks {
@@ -67,6 +132,7 @@ fn entrance(
     tls: Option<Arc<Tls>>,
     trusted: &Networks,
     metrics: &Metrics,
+    before: Option<&Listener>,
 ) -> Entrance {
     let ListenerConf {
         name,
@@ -113,8 +179,12 @@ fn entrance(
         exempt: trusted.clone(),
     };
     let metrics = metrics.listener(&name.value);
+    let listener = match before {
+        Some(before) => before.succeeded_by(&name.value, metrics, terms, caps),
+        None => Listener::new(&name.value, metrics, terms, caps),
+    };
     Entrance {
-        listener: Arc::new(Listener::new(&name.value, metrics, terms, caps)),
+        listener: Arc::new(listener),
         tls,
         proxied: proxy_protocol.as_ref().map(|p| proxied(&p.value)),
         h2c: protocol.value == ProtocolConf::H2c,

@@ -2,13 +2,15 @@
 //! place in the file that it comes from; nothing is half applied.
 
 use super::identity::{self, Identities};
+use super::kept::{Before, Kept};
 use super::limits::Limits;
 use super::via::Via;
 use super::{ErrorShape, Forwarded, Snapshot, routes, upstreams};
 use crate::base::clock::Clock;
 use crate::base::net::Networks;
 use crate::config::server::{ErrorFormConf, FloodConf, ForwardedConf};
-use crate::config::{Fault, Faults, FileConf, Place};
+use crate::config::value::Name;
+use crate::config::{Fault, Faults, FileConf, Place, Spanned};
 use crate::filter::flood::Flood;
 use crate::limit::estimate::Estimator;
 use crate::limit::sliding_window::SlidingWindow;
@@ -24,6 +26,8 @@ pub struct Tools<'a> {
     pub clock: &'a Clock,
     /// Where handles come from.
     pub metrics: &'a Arc<Metrics>,
+    /// What is in use, where there is something.
+    pub before: Option<Before<'a>>,
 }
 
 /// Upstreams by name.
@@ -76,11 +80,10 @@ pub fn compile(conf: &FileConf, tools: &Tools<'_>) -> Result<Snapshot, Faults> {
     let limits = Limits::compile(limits, tools, &mut findings);
     let flood = flood
         .as_ref()
-        .and_then(|flood| findings.keep(flood_limit(flood)));
+        .and_then(|flood| findings.keep(flood_limit(flood, tools)));
     let pools: Vec<_> = upstreams
         .iter()
         .filter_map(|u| findings.keep(upstreams::compile(&u.value, tools)))
-        .map(Arc::new)
         .collect();
     let by_name: Pools = pools
         .iter()
@@ -90,7 +93,7 @@ pub fn compile(conf: &FileConf, tools: &Tools<'_>) -> Result<Snapshot, Faults> {
         identities: &identities,
         limits: &limits,
         pools: &by_name,
-        metrics: tools.metrics,
+        tools,
     };
     // Routes name upstreams; without one of those they would be said to name nothing.
     let whole = pools.len() == upstreams.len();
@@ -100,14 +103,16 @@ pub fn compile(conf: &FileConf, tools: &Tools<'_>) -> Result<Snapshot, Faults> {
         return Err(Faults::sorted(findings.0));
     }
     let (table, routes) = compiled;
+    let named = |via: &Spanned<Name>| Via::new(&via.value);
+    let goes_on = || match tools.before {
+        Some(before) if before.conf.server.via.is_none() => before.snapshot.via.clone(),
+        _ => Via::unique(),
+    };
     Ok(Snapshot {
         errors: shape(server.errors.value),
         trusted_proxies: Networks(trusted_proxies.iter().map(|n| n.value).collect()),
         forwarded: told(server.forwarded.value),
-        via: server
-            .via
-            .as_ref()
-            .map_or_else(Via::unique, |name| Via::new(&name.value)),
+        via: server.via.as_ref().map_or_else(goes_on, named),
         flood,
         headers: identity::headers(&identity.headers, &identity.api_keys),
         table,
@@ -115,6 +120,11 @@ pub fn compile(conf: &FileConf, tools: &Tools<'_>) -> Result<Snapshot, Faults> {
         pools,
         providers: identities.providers,
         stores: limits.stores,
+        kept: Kept {
+            counts: limits.counts,
+            api_keys: identities.lists,
+            seen: identities.seen,
+        },
     })
 }
 
@@ -132,7 +142,10 @@ fn told(conf: ForwardedConf) -> Forwarded {
     }
 }
 
-fn flood_limit(conf: &FloodConf) -> Result<Flood, Fault> {
+fn flood_limit(conf: &FloodConf, tools: &Tools<'_>) -> Result<Flood, Fault> {
+    if let Some(flood) = tools.before.and_then(|before| before.flood(conf)) {
+        return Ok(flood);
+    }
     let FloodConf {
         rate,
         expected_clients,
@@ -173,6 +186,7 @@ routes:
         let tools = Tools {
             clock: &clock,
             metrics: &metrics,
+            before: None,
         };
         let faults = compile(conf, &tools).err().unwrap_or_default();
         faults.0.iter().map(|f| f.place.key.to_string()).collect()

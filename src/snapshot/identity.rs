@@ -30,6 +30,8 @@ pub struct Identities {
     pub jwt: HashMap<String, Arc<Provider>>,
     /// API keys and their header.
     pub api_keys: HashMap<String, (HeaderName, Arc<ApiKeys>)>,
+    /// The lists of API keys.
+    pub lists: HashMap<String, Arc<ApiKeys>>,
     /// Tokens verified a moment ago.
     pub seen: Arc<Seen>,
     /// The issuers, in the order of the config.
@@ -49,7 +51,12 @@ impl Identities {
         let mut all = Self {
             jwt: HashMap::new(),
             api_keys: HashMap::new(),
-            seen: Arc::new(Seen::new(SEEN)),
+            lists: HashMap::new(),
+            // Each entry says for which issuer and which keys it holds.
+            seen: tools.before.map_or_else(
+                || Arc::new(Seen::new(SEEN)),
+                |before| before.snapshot.kept.seen.clone(),
+            ),
             providers: Vec::new(),
             failed: HashSet::new(),
         };
@@ -59,7 +66,6 @@ impl Identities {
                 all.failed.insert(name.to_string());
                 continue;
             };
-            let provider = Arc::new(provider);
             let metrics = tools.metrics.issuer(name);
             if let KeySource::Remote(keys) = provider.source() {
                 keys.count_in(metrics.clone());
@@ -69,8 +75,11 @@ impl Identities {
         }
         for keys in api_keys {
             let name = keys.value.name.value.to_string();
-            match findings.keep(key_list(keys)) {
-                Some(entry) => drop(all.api_keys.insert(name, entry)),
+            match findings.keep(key_list(keys, tools)) {
+                Some((header, list)) => {
+                    all.lists.insert(name.clone(), list.clone());
+                    all.api_keys.insert(name, (header, list));
+                }
                 None => drop(all.failed.insert(name)),
             }
         }
@@ -82,7 +91,10 @@ fn texts<T: ToString>(items: &[Spanned<T>]) -> Vec<String> {
     items.iter().map(|item| item.value.to_string()).collect()
 }
 
-fn provider(conf: &Spanned<JwtConf>, tools: &Tools<'_>) -> Result<Provider, Fault> {
+fn provider(conf: &Spanned<JwtConf>, tools: &Tools<'_>) -> Result<Arc<Provider>, Fault> {
+    if let Some(kept) = tools.before.and_then(|b| b.provider(&conf.value)) {
+        return Ok(kept);
+    }
     let JwtConf {
         name,
         issuer,
@@ -103,11 +115,13 @@ fn provider(conf: &Spanned<JwtConf>, tools: &Tools<'_>) -> Result<Provider, Faul
         claims: claim_map(claims)?,
     };
     let issuer = Issuer::new(rules).map_err(fault)?;
-    let source = match (jwks, keys) {
-        (Some(jwks), _) => published(jwks, &issuer, tools)?,
-        (None, keys) => written(conf, keys.as_deref().unwrap_or_default())?,
+    let kept = tools.before.and_then(|b| b.published(&conf.value));
+    let source = match (kept, jwks, keys) {
+        (Some(keys), ..) => KeySource::Remote(keys),
+        (None, Some(jwks), _) => published(jwks, &issuer, tools)?,
+        (None, None, keys) => written(conf, keys.as_deref().unwrap_or_default())?,
     };
-    Provider::new(issuer, source).map_err(fault)
+    Provider::new(issuer, source).map(Arc::new).map_err(fault)
 }
 
 fn claim_map(conf: &ClaimsConf) -> Result<ClaimMap, Fault> {
@@ -196,8 +210,14 @@ fn written(conf: &Spanned<JwtConf>, keys: &[Spanned<JwtKeyConf>]) -> Result<KeyS
     Ok(KeySource::Fixed(Arc::new(keys)))
 }
 
-fn key_list(conf: &Spanned<ApiKeysConf>) -> Result<(HeaderName, Arc<ApiKeys>), Fault> {
+fn key_list(
+    conf: &Spanned<ApiKeysConf>,
+    tools: &Tools<'_>,
+) -> Result<(HeaderName, Arc<ApiKeys>), Fault> {
     let ApiKeysConf { name, header, file } = &conf.value;
+    if let Some(kept) = tools.before.and_then(|b| b.api_keys(&conf.value)) {
+        return Ok((header.value.name(), kept));
+    }
     let records = file.value.keys.iter().map(|k| record(&k.value)).collect();
     let keys = ApiKeys::new(&name.value, records).map_err(|faults| {
         let first = faults.into_iter().next();

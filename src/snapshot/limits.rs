@@ -11,20 +11,20 @@ use crate::limit::estimate::Estimator;
 use crate::limit::exact::Store;
 use crate::limit::sliding_window::SlidingWindow;
 use crate::observe::metrics::LimiterMetrics;
+use siphasher::sip::SipHasher13;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// The limits of a config, by name.
 pub struct Limits {
     by_name: HashMap<String, (RateLimit, bool)>,
+    /// The counts of each, by name.
+    pub counts: HashMap<String, Counts>,
     /// The exact ones with their metrics.
     pub stores: Vec<(Arc<Store>, Arc<LimiterMetrics>)>,
     /// The names of those that could not be compiled.
     pub failed: HashSet<String>,
 }
-
-/// Ids that one limit's routes may take.
-const ROUTES: u32 = 1 << 16;
 
 impl Limits {
     /// Compiles all of them.
@@ -35,12 +35,13 @@ impl Limits {
     ) -> Self {
         let mut all = Self {
             by_name: HashMap::new(),
+            counts: HashMap::new(),
             stores: Vec::new(),
             failed: HashSet::new(),
         };
-        for (n, limit) in (0u32..).zip(conf) {
+        for limit in conf {
             let name = &limit.value.name.value;
-            let Some((limit_made, per_route)) = findings.keep(one(n * ROUTES, &limit.value)) else {
+            let Some((limit_made, per_route)) = findings.keep(one(&limit.value, tools)) else {
                 all.failed.insert(name.to_string());
                 continue;
             };
@@ -48,25 +49,32 @@ impl Limits {
                 let metrics = tools.metrics.limiter(name);
                 all.stores.push((store.clone(), metrics));
             }
+            let counts = limit_made.counts.clone();
+            all.counts.insert(name.to_string(), counts);
             all.by_name
                 .insert(name.to_string(), (limit_made, per_route));
         }
         all
     }
 
-    /// The limit as one route uses it.
-    pub fn on_route(&self, name: &str, route: usize) -> Option<RateLimit> {
+    /// The limit as the route of a name uses it.
+    pub fn on_route(&self, name: &str, route: &str) -> Option<RateLimit> {
         let (limit, per_route) = self.by_name.get(name)?;
         let mut limit = limit.clone();
         if *per_route {
-            // 0 is the limit itself, for routes that share it.
-            limit.id += u32::try_from(route + 1).unwrap_or(0) % ROUTES;
+            limit.id = id_of(route);
         }
         Some(limit)
     }
 }
 
-fn one(id: u32, conf: &LimitConf) -> Result<(RateLimit, bool), Fault> {
+/// What tells a route's counts from another's, by its name alone: neither its place in the config nor
+/// the process that counts may change it. Never 0, which is that of counts that routes share.
+fn id_of(route: &str) -> u64 {
+    SipHasher13::new().hash(route.as_bytes()) | 1
+}
+
+fn one(conf: &LimitConf, tools: &Tools<'_>) -> Result<(RateLimit, bool), Fault> {
     let LimitConf {
         name: _,
         key,
@@ -85,17 +93,19 @@ fn one(id: u32, conf: &LimitConf) -> Result<(RateLimit, bool), Fault> {
         AlgorithmConf::SlidingWindow => SlidingWindow::new(rate.value.count, window_ms),
     };
     let rule = rule.map_err(fault)?;
-    let counts = match store.value {
-        StoreConf::Exact => {
+    let kept = tools.before.and_then(|before| before.counts(conf, rule));
+    let counts = match (kept, store.value) {
+        (Some(counts), _) => counts,
+        (None, StoreConf::Exact) => {
             Counts::Exact(Arc::new(Store::new(max_keys.value).map_err(fault)?), rule)
         }
-        StoreConf::Estimate => {
+        (None, StoreConf::Estimate) => {
             let estimator = Estimator::new(rule, expected_clients.value).map_err(fault)?;
             Counts::Estimate(Arc::new(estimator))
         }
     };
     let limit = RateLimit {
-        id,
+        id: 0,
         whom: match key.value {
             LimitKey::Client => Whom::Client,
             LimitKey::User => Whom::User,

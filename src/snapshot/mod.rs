@@ -3,6 +3,7 @@
 
 pub mod compile;
 pub mod identity;
+pub mod kept;
 pub mod limits;
 pub mod routes;
 pub mod upstreams;
@@ -19,6 +20,7 @@ use crate::route::table::Table;
 use crate::upstream::pool::Pool;
 use crate::upstream::split::Split;
 use http::HeaderName;
+use kept::Kept;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -48,6 +50,8 @@ pub struct Snapshot {
     pub providers: Vec<Arc<Provider>>,
     /// Every exact limiter.
     pub stores: Vec<(Arc<Store>, Arc<LimiterMetrics>)>,
+    /// What the next snapshot may go on with.
+    pub kept: Kept,
 }
 
 /// How a refusal's body is written.

@@ -1,6 +1,6 @@
 //! Compiles routes: the table, and what stands between a request and its upstream.
 
-use super::compile::{Findings, Pools, missed};
+use super::compile::{Findings, Pools, Tools, missed};
 use super::identity::Identities;
 use super::limits::Limits;
 use super::{Choice, Destination, Route, TenantSource};
@@ -14,10 +14,10 @@ use crate::filter::auth::{Auth, KeyHeader};
 use crate::filter::body_limit::BodyLimit;
 use crate::filter::chain::Filter;
 use crate::filter::rate_limit::{RateLimit, RateLimits};
-use crate::observe::metrics::Metrics;
 use crate::route::method::MethodSet;
 use crate::route::pattern::PathPattern;
 use crate::route::table::{Entry, Table};
+use crate::upstream::balance::splitmix64;
 use crate::upstream::pool::Pool;
 use crate::upstream::split::Split;
 use std::collections::{HashMap, HashSet};
@@ -32,8 +32,19 @@ pub struct Parts<'a> {
     pub limits: &'a Limits,
     /// Upstreams.
     pub pools: &'a Pools,
-    /// Where handles come from.
-    pub metrics: &'a Arc<Metrics>,
+    /// What compiling needs besides.
+    pub tools: &'a Tools<'a>,
+}
+
+impl Parts<'_> {
+    /// Where a split begins. At the start, with the first; after a reload anywhere, so that one reload
+    /// after the other does not prefer those that come first.
+    fn turn(&self) -> u64 {
+        match self.tools.before {
+            Some(_) => splitmix64(self.tools.clock.now().mono_ns),
+            None => 0,
+        }
+    }
 }
 
 /// Compiles all routes and the table that finds them.
@@ -101,14 +112,14 @@ fn one(
         chain.push(Filter::Auth(authentication(required, &auth.place, parts)?));
     }
     if !limits.is_empty() {
-        let limits = route_limits(limits, index, parts)?;
+        let limits = route_limits(limits, &name.value, parts)?;
         chain.push(Filter::RateLimit(RateLimits { limits }));
     }
     let max_bytes = max_body.value.0;
     chain.push(Filter::BodyLimit(BodyLimit { max_bytes }));
     let route = Route {
         name: Arc::from(&*name.value),
-        metrics: parts.metrics.route(&name.value),
+        metrics: parts.tools.metrics.route(&name.value),
         pattern,
         strip,
         authenticated: matches!(auth.value, AuthConf::Required(_)),
@@ -130,7 +141,7 @@ fn one(
 
 fn route_limits(
     names: &[Spanned<String>],
-    route: usize,
+    route: &str,
     parts: &Parts<'_>,
 ) -> Result<Box<[RateLimit]>, Fault> {
     let found = names.iter().map(|name| {
@@ -195,7 +206,7 @@ fn authentication(
         scopes,
         roles: roles.iter().map(|r| r.value.clone()).collect(),
         seen: parts.identities.seen.clone(),
-        metrics: parts.metrics.clone(),
+        metrics: parts.tools.metrics.clone(),
     })
 }
 
@@ -275,7 +286,7 @@ fn choice(conf: &SplitConf, parts: &Parts<'_>) -> Result<Choice, Fault> {
                 .collect();
             let place = weights.0.first().map(|(name, _)| &name.place);
             match (Split::new(&items?), place) {
-                (Some(split), _) => Ok(Choice::Weighted(split, AtomicU64::new(0))),
+                (Some(split), _) => Ok(Choice::Weighted(split, AtomicU64::new(parts.turn()))),
                 (None, Some(place)) => Err(missed(place, "every weight is 0")),
                 (None, None) => Err(unknown(
                     &Place::start_of(&"config".into(), "routes"),

@@ -18,7 +18,7 @@ use std::sync::Arc;
 ///
 /// # Errors
 /// A file that its TLS needs cannot be used, or this machine has no authorities to verify with.
-pub fn compile(conf: &UpstreamConf, tools: &Tools<'_>) -> Result<Pool, Fault> {
+pub fn compile(conf: &UpstreamConf, tools: &Tools<'_>) -> Result<Arc<Pool>, Fault> {
     let UpstreamConf {
         name,
         targets,
@@ -50,12 +50,21 @@ pub fn compile(conf: &UpstreamConf, tools: &Tools<'_>) -> Result<Pool, Fault> {
         probe: health_check.as_ref().map(|h| probe(&h.value)),
         dns_refresh: dns_refresh.value.0,
     };
-    let breaker = match circuit_breaker {
-        CircuitBreakerConf::Off => None,
-        CircuitBreakerConf::On(on) => Some(Arc::new(Breaker::new(rule(on)))),
+    let before = tools.before.and_then(|before| before.upstream(&name.value));
+    let same_breaker = before.filter(|(was, _)| was.circuit_breaker == *circuit_breaker);
+    if let Some((_, pool)) = same_breaker
+        && pool.spec == spec
+    {
+        return Ok(pool.clone());
+    }
+    let breaker = match (same_breaker, circuit_breaker) {
+        (Some((_, pool)), _) => pool.breaker.clone(),
+        (None, CircuitBreakerConf::Off) => None,
+        (None, CircuitBreakerConf::On(on)) => Some(Arc::new(Breaker::new(rule(on)))),
     };
     let metrics = tools.metrics.upstream(&name.value);
-    Ok(Pool::new(spec, breaker, metrics))
+    let before = before.map(|(_, pool)| &**pool);
+    Ok(Arc::new(Pool::new(spec, breaker, metrics, before)))
 }
 
 /// What the targets have in common, and the name that is written for all of them.

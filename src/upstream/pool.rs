@@ -50,7 +50,7 @@ pub struct Timeouts {
 }
 
 /// A target as the config has it: an address or a name with a port, and a weight.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TargetSpec {
     /// `192.0.2.1:80`, `[2001:db8::1]:80` or `users.internal:80`.
     pub address: Arc<str>,
@@ -61,7 +61,7 @@ pub struct TargetSpec {
 }
 
 /// What a pool is made from.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Spec {
     /// The upstream's name.
     pub name: Arc<str>,
@@ -220,18 +220,38 @@ impl Drop for Chosen {
 }
 
 impl Pool {
-    /// A pool whose names are not resolved yet; [`super::discovery::resolve`] fills it.
-    pub fn new(spec: Spec, breaker: Option<Arc<Breaker>>, metrics: Arc<UpstreamMetrics>) -> Self {
+    /// A pool whose names are not resolved yet; [`super::discovery::resolve`] fills it. `before`: the
+    /// pool whose place it takes. A target that stays has its addresses from there, and where it is
+    /// spoken to as before, its health and its connections.
+    pub fn new(
+        spec: Spec,
+        breaker: Option<Arc<Breaker>>,
+        metrics: Arc<UpstreamMetrics>,
+        before: Option<&Self>,
+    ) -> Self {
+        let known = before.map_or_else(Vec::new, |before| before.endpoints.load().list.to_vec());
+        let as_before = before.is_some_and(|before| {
+            (spec.protocol, spec.timeouts) == (before.spec.protocol, before.spec.timeouts)
+        });
+        let addresses = spec.targets.iter().flat_map(|target| {
+            let literal: Option<SocketAddr> = target.address.parse().ok();
+            let is_name = literal.is_none();
+            let named = known
+                .iter()
+                .filter(move |e| is_name && e.target == target.address);
+            let all = literal.into_iter().chain(named.map(|e| e.address));
+            all.map(|address| (target.clone(), address))
+        });
+        let addresses: Vec<_> = addresses.collect();
+        let begin = if as_before { known } else { Vec::new() };
         let pool = Self {
             spec,
             breaker,
             metrics,
-            endpoints: ArcSwap::from_pointee(Endpoints::new(Vec::new())),
-            turn: AtomicU64::new(0),
+            endpoints: ArcSwap::from_pointee(Endpoints::new(begin)),
+            turn: AtomicU64::new(before.map_or(0, |before| before.turn.load(Relaxed))),
         };
-        let literal = |t: &TargetSpec| t.address.parse().ok().map(|a| (t.clone(), a));
-        let literals: Vec<_> = pool.spec.targets.iter().filter_map(literal).collect();
-        pool.set(&literals);
+        pool.set(&addresses);
         pool
     }
 
@@ -245,7 +265,10 @@ impl Pool {
         let old = self.endpoints.load();
         let same = |target: &TargetSpec, address: &SocketAddr| {
             let known = old.list.iter().find(|e| {
-                e.address == *address && e.target == target.address && e.weight == target.weight
+                e.address == *address
+                    && e.target == target.address
+                    && e.weight == target.weight
+                    && e.secure == target.secure
             });
             known.cloned()
         };
@@ -331,7 +354,7 @@ pub(super) fn pool_for_tests(targets: &[&str]) -> Arc<Pool> {
         dns_refresh: Duration::from_millis(10),
     };
     let metrics = crate::observe::metrics::Metrics::new("0", 0).upstream("up");
-    Arc::new(Pool::new(spec, None, metrics))
+    Arc::new(Pool::new(spec, None, metrics, None))
 }
 
 #[cfg(test)]

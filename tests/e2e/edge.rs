@@ -396,7 +396,8 @@ fn open(gateway: &Gateway, edge: &Edge, name: &str) -> (Arc<Listener>, std::net:
     let (terms, caps) = (Terms::default(), Caps::default());
     let listener = Arc::new(Listener::new(name, metrics, terms, caps));
     let entrance = Arc::new(Entrance::plain(listener.clone()));
-    edge.open(&socket, &entrance).expect("opens");
+    let shares = edge.share(&socket).expect("shared");
+    edge.open(shares, &entrance, None);
     (listener, socket.address().expect("TCP"))
 }
 

@@ -140,8 +140,10 @@ impl Stage {
         let (served, mut at) = services(ports, &mint)?;
         let host = Host::start(served).map_err(|e| fault("cannot start the services", e))?;
         let loaded = load(&config(ports, &at))?;
-        let server =
-            Server::start(&loaded, clock).map_err(|e| fault("the gateway does not start", e))?;
+        // Nobody reloads a story.
+        let (asks, _) = tokio::sync::mpsc::channel(1);
+        let server = Server::start(&loaded, clock, asks)
+            .map_err(|e| fault("the gateway does not start", e))?;
         for (place, address) in [
             (Place::Gateway, server.address("public")),
             (Place::Admin, server.admin_address()),

@@ -9,8 +9,9 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tollgate::base::clock::Clock;
 use tollgate::config;
+use tollgate::config::diff::Difference;
 use tollgate::gateway::Shared;
-use tollgate::server::Server;
+use tollgate::server::{Server, StartFault};
 
 /// The gateway.
 pub struct Gateway {
@@ -42,7 +43,8 @@ impl Gateway {
         let loaded = config::parse(&text, "test.yaml", dir.path(), &env)
             .unwrap_or_else(|faults| panic!("{faults}\n{text}"));
         let clock = Clock::system();
-        let server = Server::start(&loaded, clock.clone())
+        let (asks, _) = tokio::sync::mpsc::channel(1);
+        let server = Server::start(&loaded, clock.clone(), asks)
             .unwrap_or_else(|fault| panic!("does not start: {fault}\n{text}"));
         let names = loaded
             .conf
@@ -82,6 +84,33 @@ impl Gateway {
     pub fn reload_certificates(&self) -> Vec<String> {
         let reloaded = self.server.lock().unwrap().reload_certificates();
         reloaded.iter().map(ToString::to_string).collect()
+    }
+
+    /// Has it take up another config; what changed, or why nothing did.
+    pub fn reload(&self, yaml: &str) -> Result<Vec<String>, String> {
+        let loaded = self.read(yaml);
+        let loaded = loaded.inspect_err(|_| self.shared().metrics.config_refused())?;
+        let done = self.server.lock().unwrap().reload(loaded);
+        told(done)
+    }
+
+    /// What that would change.
+    pub fn plan(&self, yaml: &str) -> Result<Vec<String>, String> {
+        let loaded = self.read(yaml)?;
+        let plan = self.server.lock().unwrap().plan(&loaded);
+        told(plan)
+    }
+
+    fn read(&self, yaml: &str) -> Result<config::Loaded, String> {
+        let text = completed(yaml, &self.dir);
+        let env = |name: &str| (name == "TEST_SECRET").then(|| mint::SECRET.to_owned());
+        let loaded = config::parse(&text, "test.yaml", self.dir.path(), &env);
+        loaded.map_err(|faults| faults.to_string())
+    }
+
+    /// Writes one of its files.
+    pub fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.dir.path().join(name), text).expect("writes");
     }
 
     /// The folder of its files.
@@ -203,6 +232,11 @@ impl Gateway {
     pub fn status(&self) -> Value {
         self.admin(&Req::get("/status")).json()
     }
+}
+
+fn told(done: Result<Vec<Difference>, StartFault>) -> Result<Vec<String>, String> {
+    let all = done.map_err(|fault| fault.to_string())?;
+    Ok(all.iter().map(ToString::to_string).collect())
 }
 
 fn completed(yaml: &str, dir: &TempDir) -> String {

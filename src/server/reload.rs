@@ -1,0 +1,179 @@
+//! Another config while it serves: all of it is taken up, or nothing.
+
+use super::listeners::{self, Door};
+use super::{Server, StartFault, prepare};
+use crate::config::diff::{Difference, diff};
+use crate::config::{FileConf, Loaded};
+use crate::edge::tls::{Loaded as LoadedTls, Tls};
+use crate::exchange::listener::Listener;
+use crate::snapshot::compile::Tools;
+use crate::snapshot::kept::Before;
+use std::collections::HashSet;
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+/// What the config in use was made into, beside the snapshot.
+pub(super) struct Running {
+    /// The config.
+    pub(super) conf: FileConf,
+    /// Its listeners, in its order.
+    pub(super) doors: Vec<Door>,
+    /// Those that have TLS.
+    pub(super) tls: Vec<(Arc<str>, Arc<Tls>)>,
+    /// Listeners that were closed and may still have connections.
+    pub(super) leaving: Vec<Arc<Listener>>,
+}
+
+impl Running {
+    /// What TLS serves a listener, if its config is the same.
+    fn tls(&self, name: &str, conf: &FileConf) -> Option<&Arc<Tls>> {
+        let of = |conf: &FileConf| {
+            let mut all = conf.listeners.iter().map(|l| &l.value);
+            all.find(|l| *l.name.value == *name)
+                .and_then(|l| l.tls.clone())
+        };
+        let mut all = self.tls.iter().filter(|_| of(conf) == of(&self.conf));
+        all.find(|(known, _)| **known == *name).map(|(_, tls)| tls)
+    }
+}
+
+impl Server {
+    pub(super) fn running(&self) -> MutexGuard<'_, Running> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says what [`Server::reload`] would change, and changes nothing.
+    ///
+    /// # Errors
+    /// What would have it refused, but for addresses that cannot be bound.
+    pub fn plan(&self, loaded: &Loaded) -> Result<Vec<Difference>, StartFault> {
+        let running = self.running();
+        let prepared = self.prepared(&running, &loaded.conf).map(drop);
+        self.show_only(&running.conf);
+        prepared.map(|()| diff(&running.conf, &loaded.conf))
+    }
+
+    /// Takes up another config; says what changed. Requests in flight end by the one that they began
+    /// with, connections stay, and whatever counts, remembers or is connected goes on wherever the
+    /// config still asks for it.
+    ///
+    /// # Errors
+    /// See [`StartFault`]: everything is as it was.
+    pub fn reload(&self, loaded: Loaded) -> Result<Vec<Difference>, StartFault> {
+        let mut running = self.running();
+        let taken_up = self.take_up(&mut running, loaded);
+        // Whatever was made for a config that is refused shows in no metric.
+        self.show_only(&running.conf);
+        let metrics = &self.shared.metrics;
+        match &taken_up {
+            Ok(_) => metrics.config_loaded(self.shared.clock.now().unix_s()),
+            Err(_) => metrics.config_refused(),
+        }
+        taken_up
+    }
+
+    fn prepared(
+        &self,
+        running: &Running,
+        conf: &FileConf,
+    ) -> Result<(crate::snapshot::Snapshot, LoadedTls), StartFault> {
+        let before = self.shared.snapshot.load_full();
+        let tools = Tools {
+            clock: &self.shared.clock,
+            metrics: &self.shared.metrics,
+            before: Some(Before {
+                conf: &running.conf,
+                snapshot: &before,
+            }),
+        };
+        prepare(conf, &tools).map_err(StartFault::Config)
+    }
+
+    fn take_up(
+        &self,
+        running: &mut Running,
+        loaded: Loaded,
+    ) -> Result<Vec<Difference>, StartFault> {
+        let conf = &loaded.conf;
+        let (snapshot, mut tls) = self.prepared(running, conf)?;
+        let mut kept = Vec::new();
+        for (name, made) in &mut tls.by_listener {
+            if let Some(old) = running.tls(name, conf) {
+                kept.push(old.clone());
+                *made = old.clone();
+            }
+        }
+        let planned = listeners::open(conf, &tls, &self.shared.metrics, Some(running))?;
+        let Some(edge) = &self.edge else {
+            return Ok(Vec::new());
+        };
+        let shares: std::io::Result<Vec<_>> = planned
+            .iter()
+            .map(|door| edge.share(&door.socket))
+            .collect();
+        let shares = shares?;
+        let before = self.shared.snapshot.load_full();
+        let snapshot = Arc::new(snapshot);
+        self.background.take_up(&snapshot, Some(&before));
+
+        // From here on nothing can fail.
+        let differences = diff(&running.conf, conf);
+        self.shared.snapshot.store(snapshot.clone());
+        for tls in kept {
+            log::info!("{}", tls.reload());
+        }
+        for warning in &tls.warnings {
+            log::warn!("{warning}");
+        }
+        for (door, shares) in planned.iter().zip(shares) {
+            if door.fresh {
+                edge.open(shares, &door.entrance, door.replaces.as_ref());
+            }
+        }
+        let gone = running.doors.iter().filter(|old| {
+            let goes_on = |new: &Door| new.replaces.as_ref() == Some(&old.entrance.listener.name);
+            !planned.iter().any(goes_on)
+        });
+        let gone: Vec<_> = gone.map(|door| door.entrance.listener.clone()).collect();
+        self.background.block_on(async {
+            for listener in &gone {
+                edge.close(listener).await;
+            }
+        });
+        running.leaving.retain(|listener| listener.active() > 0);
+        running.leaving.extend(gone);
+        running.doors = planned;
+        running.tls = tls.by_listener;
+        let certificates = running.tls.iter().map(|(_, tls)| tls.clone()).collect();
+        self.background.let_go(&snapshot, certificates);
+        running.conf = loaded.conf;
+        Ok(differences)
+    }
+
+    /// Shows the metrics of this config's parts, and of no others.
+    fn show_only(&self, conf: &FileConf) {
+        let metrics = &self.shared.metrics;
+        let names: HashSet<&str> = conf.routes.iter().map(|r| &*r.value.name.value).collect();
+        metrics.retain_routes(|name| names.contains(name));
+        let names: HashSet<&str> = conf
+            .upstreams
+            .iter()
+            .map(|u| &*u.value.name.value)
+            .collect();
+        metrics.retain_upstreams(|name| names.contains(name));
+        let names: HashSet<&str> = conf.limits.iter().map(|l| &*l.value.name.value).collect();
+        metrics.retain_limiters(|name| names.contains(name));
+        let names: HashSet<&str> = conf
+            .identity
+            .jwt
+            .iter()
+            .map(|i| &*i.value.name.value)
+            .collect();
+        metrics.retain_issuers(|name| names.contains(name));
+        let names: HashSet<&str> = conf
+            .listeners
+            .iter()
+            .map(|l| &*l.value.name.value)
+            .collect();
+        metrics.retain_listeners(|name| name == "admin" || names.contains(name));
+    }
+}

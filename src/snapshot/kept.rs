@@ -1,0 +1,107 @@
+//! What one snapshot leaves to the next: whatever counts, remembers or is connected, by the name and
+//! the settings that it stands for. Editing one part of a config touches nothing of another.
+
+use super::Snapshot;
+use crate::config::identity::{ApiKeysConf, JwtConf};
+use crate::config::limit::{LimitConf, StoreConf};
+use crate::config::server::FloodConf;
+use crate::config::upstream::UpstreamConf;
+use crate::config::{FileConf, Spanned};
+use crate::filter::flood::Flood;
+use crate::filter::rate_limit::Counts;
+use crate::identity::api_key::ApiKeys;
+use crate::identity::fetch::RemoteKeys;
+use crate::identity::provider::{KeySource, Provider};
+use crate::identity::seen::Seen;
+use crate::limit::sliding_window::SlidingWindow;
+use crate::upstream::pool::Pool;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// What a snapshot holds for the one that follows it, besides what its routes use.
+pub struct Kept {
+    /// The counts of each limit.
+    pub counts: HashMap<String, Counts>,
+    /// The lists of API keys.
+    pub api_keys: HashMap<String, Arc<ApiKeys>>,
+    /// Tokens verified a moment ago.
+    pub seen: Arc<Seen>,
+}
+
+/// The config in use, and what was made of it, while another one is to take its place.
+#[derive(Clone, Copy)]
+pub struct Before<'a> {
+    /// What it says.
+    pub conf: &'a FileConf,
+    /// What serves.
+    pub snapshot: &'a Snapshot,
+}
+
+/// The item of a list that goes by a name.
+fn named<'a, T>(all: &'a [Spanned<T>], is: impl Fn(&T) -> bool) -> Option<&'a T> {
+    all.iter().map(|item| &item.value).find(|item| is(item))
+}
+
+impl<'a> Before<'a> {
+    /// The counts that a limit goes on with. Exact ones also where its rate is another: a client that
+    /// is over its limit gains nothing by a change of the limit. An estimate is made for its rate.
+    pub fn counts(self, conf: &LimitConf, rule: SlidingWindow) -> Option<Counts> {
+        let was = named(&self.conf.limits, |l| *l.name.value == *conf.name.value)?;
+        match self.snapshot.kept.counts.get(&*conf.name.value)? {
+            Counts::Exact(store, _) => {
+                let same = conf.store.value == StoreConf::Exact && was.max_keys == conf.max_keys;
+                same.then(|| Counts::Exact(store.clone(), rule))
+            }
+            Counts::Estimate(estimator) => {
+                let same = was.store == conf.store
+                    && was.algorithm == conf.algorithm
+                    && was.rate == conf.rate
+                    && was.expected_clients == conf.expected_clients;
+                same.then(|| Counts::Estimate(estimator.clone()))
+            }
+        }
+    }
+
+    /// The flood limit that goes on.
+    pub fn flood(self, conf: &FloodConf) -> Option<Flood> {
+        let same = self.conf.flood.as_ref() == Some(conf);
+        self.snapshot.flood.clone().filter(|_| same)
+    }
+
+    /// The upstream of this name, as it was written and made.
+    pub fn upstream(self, name: &str) -> Option<(&'a UpstreamConf, &'a Arc<Pool>)> {
+        let was = named(&self.conf.upstreams, |u| *u.name.value == *name)?;
+        let mut pools = self.snapshot.pools.iter();
+        Some((was, pools.find(|pool| *pool.spec.name == *name)?))
+    }
+
+    /// The issuer that goes on as it is.
+    pub fn provider(self, conf: &JwtConf) -> Option<Arc<Provider>> {
+        let (was, provider) = self.issuer(&conf.name.value)?;
+        (was == conf).then(|| provider.clone())
+    }
+
+    /// The published keys of an issuer whose other settings changed.
+    pub fn published(self, conf: &JwtConf) -> Option<Arc<RemoteKeys>> {
+        let (was, provider) = self.issuer(&conf.name.value)?;
+        let same = was.jwks == conf.jwks && was.algorithms == conf.algorithms;
+        match provider.source() {
+            KeySource::Remote(keys) if same => Some(keys.clone()),
+            _ => None,
+        }
+    }
+
+    fn issuer(self, name: &str) -> Option<(&'a JwtConf, &'a Arc<Provider>)> {
+        let was = named(&self.conf.identity.jwt, |i| *i.name.value == *name)?;
+        let mut all = self.snapshot.providers.iter();
+        Some((was, all.find(|p| p.issuer().name() == name)?))
+    }
+
+    /// The list of API keys that goes on as it is.
+    pub fn api_keys(self, conf: &ApiKeysConf) -> Option<Arc<ApiKeys>> {
+        let lists = &self.conf.identity.api_keys;
+        let was = named(lists, |k| *k.name.value == *conf.name.value)?;
+        let kept = self.snapshot.kept.api_keys.get(&*conf.name.value)?;
+        (was == conf).then(|| kept.clone())
+    }
+}
