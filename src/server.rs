@@ -208,11 +208,13 @@ impl Server {
     pub fn drain(&self) -> bool {
         self.shared.ready.store(false, Relaxed);
         // Whatever would be reloaded from here on is not.
-        let running = self.running();
-        let drain = &running.conf.server.drain;
+        let mut running = self.running();
+        let drain = running.conf.server.drain.clone();
         std::thread::sleep(drain.delay.value.0);
-        let open = running.doors.iter().map(|door| &door.entrance.listener);
-        let all: Vec<_> = open.chain(&running.leaving).cloned().collect();
+        // Each socket here keeps its listener open for as long as it is there.
+        let doors = std::mem::take(&mut running.doors).into_iter();
+        let mut all: Vec<_> = doors.map(|door| door.entrance.listener.clone()).collect();
+        all.extend(running.leaving.iter().cloned());
         let idle = async {
             if let Some(edge) = &self.edge {
                 for listener in &all {

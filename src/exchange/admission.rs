@@ -62,6 +62,7 @@ impl Admission {
     }
 
     /// Other caps for the same place: whoever is in counts.
+    #[must_use]
     pub fn with_caps(&self, caps: Caps) -> Self {
         let held = self.held.clone();
         Self { caps, held }

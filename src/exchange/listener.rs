@@ -139,6 +139,7 @@ impl Listener {
     }
 
     /// One that takes this one's place. Its connections count, and go when it stops.
+    #[must_use]
     pub fn succeeded_by(
         &self,
         name: &str,

@@ -129,11 +129,15 @@ impl Server {
                 edge.open(shares, &door.entrance, door.replaces.as_ref());
             }
         }
-        let gone = running.doors.iter().filter(|old| {
-            let goes_on = |new: &Door| new.replaces.as_ref() == Some(&old.entrance.listener.name);
-            !planned.iter().any(goes_on)
-        });
+        let goes_on = |old: &Door| {
+            let name = Some(&old.entrance.listener.name);
+            planned.iter().any(|new| new.replaces.as_ref() == name)
+        };
+        let gone = running.doors.iter().filter(|old| !goes_on(old));
         let gone: Vec<_> = gone.map(|door| door.entrance.listener.clone()).collect();
+        // Before they are closed: a socket here would keep its listener open, and whoever connects
+        // meanwhile would be reset.
+        running.doors = planned;
         self.background.block_on(async {
             for listener in &gone {
                 edge.close(listener).await;
@@ -141,7 +145,6 @@ impl Server {
         });
         running.leaving.retain(|listener| listener.active() > 0);
         running.leaving.extend(gone);
-        running.doors = planned;
         running.tls = tls.by_listener;
         let certificates = running.tls.iter().map(|(_, tls)| tls.clone()).collect();
         self.background.let_go(&snapshot, certificates);

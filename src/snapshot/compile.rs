@@ -103,16 +103,11 @@ pub fn compile(conf: &FileConf, tools: &Tools<'_>) -> Result<Snapshot, Faults> {
         return Err(Faults::sorted(findings.0));
     }
     let (table, routes) = compiled;
-    let named = |via: &Spanned<Name>| Via::new(&via.value);
-    let goes_on = || match tools.before {
-        Some(before) if before.conf.server.via.is_none() => before.snapshot.via.clone(),
-        _ => Via::unique(),
-    };
     Ok(Snapshot {
         errors: shape(server.errors.value),
         trusted_proxies: Networks(trusted_proxies.iter().map(|n| n.value).collect()),
         forwarded: told(server.forwarded.value),
-        via: server.via.as_ref().map_or_else(goes_on, named),
+        via: via(server.via.as_ref(), tools),
         flood,
         headers: identity::headers(&identity.headers, &identity.api_keys),
         table,
@@ -126,6 +121,14 @@ pub fn compile(conf: &FileConf, tools: &Tools<'_>) -> Result<Snapshot, Faults> {
             seen: identities.seen,
         },
     })
+}
+
+fn via(conf: Option<&Spanned<Name>>, tools: &Tools<'_>) -> Via {
+    match (conf, tools.before) {
+        (Some(name), _) => Via::new(&name.value),
+        (None, Some(before)) if before.conf.server.via.is_none() => before.snapshot.via.clone(),
+        (None, _) => Via::unique(),
+    }
 }
 
 fn shape(conf: ErrorFormConf) -> ErrorShape {

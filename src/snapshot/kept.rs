@@ -38,7 +38,7 @@ pub struct Before<'a> {
 }
 
 /// The item of a list that goes by a name.
-fn named<'a, T>(all: &'a [Spanned<T>], is: impl Fn(&T) -> bool) -> Option<&'a T> {
+fn named<T>(all: &[Spanned<T>], is: impl Fn(&T) -> bool) -> Option<&T> {
     all.iter().map(|item| &item.value).find(|item| is(item))
 }
 
