@@ -36,6 +36,7 @@ class Kills:
 
     def story(self, times: int) -> None:
         """SIGKILL, many times."""
+        midway = 0
         for number in range(times):
             amid = ["", "", "reload", "upgrade"][number % 4]
             command = self.machine.start("tollgate", amid, "-c", CONFIG) if amid else None
@@ -44,9 +45,9 @@ class Kills:
             self.kill(amid or "plain")
             if command:
                 command.communicate(timeout=90)
-                done = "came before" if command.returncode else "came after"
-                self.report.check(f"SIGKILL amid {amid} {done} its end", True)
+                midway += command.returncode != 0
             self.alone()
+        self.report.check("SIGKILLs that came amid a reload or an upgrade", midway > 0, midway)
 
     def kill(self, amid: str) -> None:
         """One; the service has to come back by itself."""
