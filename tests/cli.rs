@@ -5,6 +5,10 @@
 mod certificates;
 #[path = "cli/process.rs"]
 mod process;
+#[path = "cli/reload.rs"]
+mod reload;
+#[path = "cli/upgrade.rs"]
+mod upgrade;
 
 use process::{
     Ended, Folder, Running, Service, answer, call, config, content, eventually, failed, status,
@@ -154,7 +158,7 @@ fn what_cannot_start_says_why_and_ends_with_1() {
         (
             ANY_PORT.to_owned(),
             format!("admin: {{ address: \"unix:{socket}\" }}"),
-            format!("listener admin: cannot bind {socket}: {no_such}\n"),
+            format!("listener admin: cannot bind unix:{socket}: {no_such}\n"),
         ),
         (
             ANY_PORT.to_owned(),
@@ -234,26 +238,6 @@ fn a_second_signal_ends_at_once() {
             drop((client, held));
         }
     }
-}
-
-#[test]
-fn sighup_ends_nothing_and_says_so() {
-    let (folder, service) = (Folder::new(), Service::open());
-    let mut gateway = gateway(&folder, &service, "{ timeout: 60s }");
-    for _ in 0..2 {
-        gateway.signal("HUP");
-        gateway.says("SIGHUP: no listener has certificates, nothing was reloaded; anything else in the config needs a restart");
-        assert_eq!(gateway.status("/health", ""), "200");
-    }
-    let client = gateway.send("/held", "");
-    let held = service.request();
-    gateway.signal("TERM");
-    gateway.says("draining");
-    gateway.signal("HUP");
-    gateway.says("SIGHUP: draining, nothing is reloaded");
-    answer(held);
-    assert_eq!(status(client), "200", "nor does it end a drain");
-    assert_eq!(gateway.end(), Some(0));
 }
 
 #[test]

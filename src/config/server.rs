@@ -1,5 +1,6 @@
 //! The process as a whole: threads, stopping, the admin port, the access log, the flood limit.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -25,6 +26,9 @@ conf! {
         /// Our name in `Via` (RFC 9110 §7.6.3); a request that bears it has been here and is refused.
         /// Default: `tollgate-` and digits of this process alone.
         via: Option<Spanned<Name>> = optional();
+        /// Whether the config file is looked at every second, and taken up again once it has changed.
+        /// Files that it names are not looked at. Default false.
+        watch: Spanned<bool> = default("false");
         /// How it stops.
         drain: DrainConf = default("{}");
     }
@@ -81,6 +85,15 @@ pub enum AdminAddress {
     Tcp(SocketAddr),
     /// A Unix socket; an absolute path.
     Unix(PathBuf),
+}
+
+impl fmt::Display for AdminAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 impl Value for AdminAddress {

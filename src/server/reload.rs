@@ -1,14 +1,16 @@
 //! Another config while it serves: all of it is taken up, or nothing.
 
 use super::listeners::{self, Door};
-use super::{Server, StartFault, prepare};
+use super::{Inherited, Server, StartFault, prepare};
 use crate::config::diff::{Difference, diff};
 use crate::config::{FileConf, Loaded};
 use crate::edge::tls::{Loaded as LoadedTls, Tls};
 use crate::exchange::listener::Listener;
+use crate::gateway::InUse;
 use crate::snapshot::compile::Tools;
 use crate::snapshot::kept::Before;
 use std::collections::HashSet;
+use std::fmt::Display;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 /// What the config in use was made into, beside the snapshot.
@@ -21,6 +23,8 @@ pub(super) struct Running {
     pub(super) tls: Vec<(Arc<str>, Arc<Tls>)>,
     /// Listeners that were closed and may still have connections.
     pub(super) leaving: Vec<Arc<Listener>>,
+    /// Whether another process accepts now.
+    pub(super) handed_over: bool,
 }
 
 impl Running {
@@ -60,15 +64,39 @@ impl Server {
     /// See [`StartFault`]: everything is as it was.
     pub fn reload(&self, loaded: Loaded) -> Result<Vec<Difference>, StartFault> {
         let mut running = self.running();
+        let hash = loaded.hash.clone();
         let taken_up = self.take_up(&mut running, loaded);
         // Whatever was made for a config that is refused shows in no metric.
         self.show_only(&running.conf);
-        let metrics = &self.shared.metrics;
         match &taken_up {
-            Ok(_) => metrics.config_loaded(self.shared.clock.now().unix_s()),
-            Err(_) => metrics.config_refused(),
+            Ok(_) => {
+                let since_s = self.shared.clock.now().unix_s();
+                self.shared.metrics.config_loaded(since_s, &hash);
+                self.shared.in_use.store(Arc::new(InUse {
+                    hash,
+                    since_s,
+                    fault: None,
+                }));
+            }
+            Err(fault) => self.refused(fault),
         }
         taken_up
+    }
+
+    /// Notes why a config was not taken up; for one that is none, too.
+    pub fn refused(&self, fault: &dyn Display) {
+        self.shared.metrics.config_refused();
+        let InUse { hash, since_s, .. } = &**self.shared.in_use.load();
+        self.shared.in_use.store(Arc::new(InUse {
+            hash: hash.clone(),
+            since_s: *since_s,
+            fault: Some(fault.to_string()),
+        }));
+    }
+
+    /// Whether the config in use has its file watched.
+    pub fn watches_config(&self) -> bool {
+        self.running().conf.server.watch.value
     }
 
     fn prepared(
@@ -102,7 +130,8 @@ impl Server {
                 *made = old.clone();
             }
         }
-        let planned = listeners::open(conf, &tls, &self.shared.metrics, Some(running))?;
+        let metrics = &self.shared.metrics;
+        let planned = listeners::open(conf, &tls, metrics, Some(running), &Inherited::default())?;
         let Some(edge) = &self.edge else {
             return Ok(Vec::new());
         };

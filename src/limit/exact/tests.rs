@@ -236,7 +236,7 @@ fn the_heir_decides_for_both() {
     }
     let (old, rule) = (Store::new(10).unwrap(), rule(4, 60));
     old.check(&rule, &key(1), NOW, 1);
-    let there = There(Store::new(10).unwrap(), rule.clone(), true.into());
+    let there = There(Store::new(10).unwrap(), rule, true.into());
     for cell in old.cells(NOW) {
         assert!(there.0.put(cell));
     }
