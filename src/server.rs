@@ -89,6 +89,8 @@ pub struct Server {
     edge: Option<Edge>,
     control: Option<Edge>,
     background: Background,
+    /// Held by whoever answers a process whose place this one took.
+    answering: Arc<()>,
     // Locked by nobody: it makes the whole one that threads may share.
     _log: Mutex<Writer>,
 }
@@ -167,6 +169,7 @@ impl Server {
             edge: Some(edge),
             control,
             background,
+            answering: Arc::new(()),
             _log: Mutex::new(log),
         })
     }
@@ -247,7 +250,9 @@ impl Server {
                     edge.close(listener).await;
                 }
             }
-            while all.iter().any(|listener| listener.active() > 0) {
+            // A process whose place this one took may still ask what limits allow.
+            let asked = || Arc::strong_count(&self.answering) > 1;
+            while asked() || all.iter().any(|listener| listener.active() > 0) {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
@@ -349,9 +354,10 @@ fn start_control(
     counsel: &Counsel,
     asks: mpsc::Sender<Ask>,
 ) -> io::Result<Edge> {
+    let AdminConf { address: _, token } = conf;
     let app = Arc::new(Admin {
         shared: shared.clone(),
-        token: conf.token.as_ref().map(|t| t.value.clone()),
+        token: token.as_ref().map(|t| t.value.clone()),
         asks,
     });
     // Asked for what is no request; what is one goes to its own app.

@@ -62,6 +62,9 @@ fn a_wrong_command_line_ends_with_64_and_help_with_0() {
         "Usage: tollgate <COMMAND>",
         "  run ",
         "  check ",
+        "  reload ",
+        "  upgrade ",
+        "  diff ",
         "  demo ",
         "  keys ",
         "Exit codes: 0 success; 1 the gateway could not start",
@@ -75,6 +78,28 @@ fn a_wrong_command_line_ends_with_64_and_help_with_0() {
         stderr: String::new(),
     };
     assert_eq!(call(&["--version"]), version);
+}
+
+#[test]
+fn completions_and_manual_pages_come_from_the_definition() {
+    for shell in ["bash", "zsh", "fish"] {
+        let made = call(&["completions", shell]);
+        assert_eq!((made.code, made.stderr.as_str()), (Some(0), ""));
+        for word in ["upgrade", "diff", "--config"] {
+            let word = word.trim_start_matches(if shell == "fish" { "--" } else { "" });
+            assert!(made.stdout.contains(word), "{shell}: {word}");
+        }
+    }
+    let page = call(&["man"]);
+    assert_eq!(page.code, Some(0));
+    assert!(page.stdout.contains(".TH tollgate 1") && page.stdout.contains("upgrade"));
+    let folder = Folder::new();
+    assert_eq!(call(&["man", "--out", &folder.text("")]).code, Some(0));
+    let page = content(&folder.path("tollgate-upgrade.1"));
+    assert!(page.contains("timeout"), "{page}");
+    let page = content(&folder.path("tollgate-run.1"));
+    assert!(page.contains("config") && !page.contains("take"), "{page}");
+    assert_eq!(call(&["man", "--out", "/no/such"]).code, Some(1));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 pub mod ask;
 pub mod check;
 pub mod demo;
+pub mod help;
 pub mod keys;
 pub mod run;
 
@@ -46,6 +47,17 @@ enum Command {
     /// Make API keys.
     #[command(subcommand)]
     Keys(keys::Keys),
+    /// Print completions for a shell.
+    Completions {
+        /// For which one.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page.
+    Man {
+        /// Write it to this folder instead, with one for each command.
+        #[arg(long, value_name = "FOLDER")]
+        out: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -93,6 +105,8 @@ pub fn main() -> ExitCode {
         Command::Upgrade(args) => ask::run(&args.config.config, ask::Asked::Upgrade(args.timeout)),
         Command::Demo { check } => demo::run(check),
         Command::Keys(keys) => keys::run(keys),
+        Command::Completions { shell } => help::completions(shell),
+        Command::Man { out } => help::man(out.as_deref()),
     }
 }
 

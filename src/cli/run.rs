@@ -37,7 +37,7 @@ pub fn run(path: &Path, take_over: Option<TakeOver>) -> ExitCode {
             Err(why) => fails(&format!("cannot start: {why}")),
         },
         Some(TakeOver::Serve) => match Succession::accept() {
-            Ok((succession, inherited)) => succeed(path, succession, &inherited),
+            Ok((succession, inherited)) => succeed(path, succession, inherited),
             Err(why) => fails(&format!("cannot take over: {why}")),
         },
     }
@@ -92,7 +92,7 @@ fn cannot_start(fault: &StartFault) -> ExitCode {
 }
 
 /// Takes a running process's place.
-fn succeed(path: &Path, succession: Succession, inherited: &Inherited) -> ExitCode {
+fn succeed(path: &Path, succession: Succession, inherited: Inherited) -> ExitCode {
     let clock = succession.clock();
     let env = |name: &str| std::env::var(name).ok();
     let loaded = match config::load(path, &env) {
@@ -104,7 +104,10 @@ fn succeed(path: &Path, succession: Succession, inherited: &Inherited) -> ExitCo
         }
     };
     let (ask, asked) = mpsc::channel(8);
-    let mut server = match Server::make(&loaded, clock, ask, inherited) {
+    let made = Server::make(&loaded, clock, ask, &inherited);
+    // Each of these would keep its listener open for as long as it is there.
+    drop(inherited);
+    let mut server = match made {
         Ok(server) => server,
         Err(fault) => {
             succession.refuse(&fault.to_string());
@@ -212,12 +215,11 @@ impl<'a: 'scope, 'scope> Life<'a> {
 
     /// Drains. The second signal ends the process at once.
     fn drain(&self, mut events: Events, new: Option<u32>) -> ExitCode {
-        match new {
-            Some(pid) => log::info!("process {pid} serves; draining"),
-            None => {
-                notify::tell("STOPPING=1\nSTATUS=draining");
-                log::info!("draining; a second signal ends at once");
-            }
+        if let Some(pid) = new {
+            log::info!("process {pid} serves; draining");
+        } else {
+            notify::tell("STOPPING=1\nSTATUS=draining");
+            log::info!("draining; a second signal ends at once");
         }
         let log = self.server.shared().access_log.clone();
         // It drains without having been told to: the first signal tells it nothing new.

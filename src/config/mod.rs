@@ -109,7 +109,8 @@ pub fn parse(text: &str, file_name: &str, base_dir: &Path, env: Env) -> Result<L
 
 fn hash(text: &str) -> String {
     let whole = sha256(text.as_bytes());
-    whole[..8].iter().map(|b| format!("{b:02x}")).collect()
+    let begin = whole.first_chunk().copied().unwrap_or_default();
+    format!("{:016x}", u64::from_be_bytes(begin))
 }
 
 /// Fits defaults that depend on what was written.

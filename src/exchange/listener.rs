@@ -138,21 +138,13 @@ impl Listener {
         }
     }
 
-    /// One that takes this one's place. Its connections count, and go when it stops.
+    /// The same in the place of another. That one's connections count, and go when this one stops.
     #[must_use]
-    pub fn succeeded_by(
-        &self,
-        name: &str,
-        metrics: Arc<ListenerMetrics>,
-        terms: Terms,
-        caps: Caps,
-    ) -> Self {
+    pub fn in_place_of(self, before: &Self) -> Self {
         Self {
-            name: name.into(),
-            terms,
-            admission: Arc::new(self.admission.with_caps(caps)),
-            metrics,
-            life: self.life.clone(),
+            admission: Arc::new(before.admission.with_caps(self.admission.caps().clone())),
+            life: before.life.clone(),
+            ..self
         }
     }
 

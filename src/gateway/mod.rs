@@ -42,7 +42,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 /// What is told of the config in use.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct InUse {
     /// What tells its file from others.
     pub hash: String,

@@ -183,12 +183,12 @@ fn entrance(
         exempt: trusted.clone(),
     };
     let metrics = metrics.listener(&name.value);
-    let listener = match before {
-        Some(before) => before.succeeded_by(&name.value, metrics, terms, caps),
-        None => Listener::new(&name.value, metrics, terms, caps),
-    };
+    let listener = Listener::new(&name.value, metrics, terms, caps);
     Entrance {
-        listener: Arc::new(listener),
+        listener: Arc::new(match before {
+            Some(before) => listener.in_place_of(before),
+            None => listener,
+        }),
         tls,
         proxied: proxy_protocol.as_ref().map(|p| proxied(&p.value)),
         h2c: protocol.value == ProtocolConf::H2c,

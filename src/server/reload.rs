@@ -28,6 +28,16 @@ pub(super) struct Running {
 }
 
 impl Running {
+    /// The listeners in whose place no other comes.
+    fn without(&self, planned: &[Door]) -> Vec<Arc<Listener>> {
+        let goes_on = |old: &Door| {
+            let name = Some(&old.entrance.listener.name);
+            planned.iter().any(|new| new.replaces.as_ref() == name)
+        };
+        let gone = self.doors.iter().filter(|old| !goes_on(old));
+        gone.map(|door| door.entrance.listener.clone()).collect()
+    }
+
     /// What TLS serves a listener, if its config is the same.
     fn tls(&self, name: &str, conf: &FileConf) -> Option<&Arc<Tls>> {
         let of = |conf: &FileConf| {
@@ -158,12 +168,7 @@ impl Server {
                 edge.open(shares, &door.entrance, door.replaces.as_ref());
             }
         }
-        let goes_on = |old: &Door| {
-            let name = Some(&old.entrance.listener.name);
-            planned.iter().any(|new| new.replaces.as_ref() == name)
-        };
-        let gone = running.doors.iter().filter(|old| !goes_on(old));
-        let gone: Vec<_> = gone.map(|door| door.entrance.listener.clone()).collect();
+        let gone = running.without(&planned);
         // Before they are closed: a socket here would keep its listener open, and whoever connects
         // meanwhile would be reset.
         running.doors = planned;

@@ -133,7 +133,9 @@ impl Server {
             why,
         })?;
         let tables = self.tables();
-        let gone = self.offer(&line, answers, &tables);
+        let gone = self.offer(&line, &answers, &tables);
+        // Held here it would seem to live when the new process is gone.
+        drop(answers);
         let ready = wait(&line, &mut launched, Kind::Ready, patience, ending);
         // What it said, or how it ended, tells more than that it is gone.
         let ready = ready.and_then(|body| gone.map_err(UpgradeFault::Line).map(|()| body))?;
@@ -149,7 +151,9 @@ impl Server {
             )
         });
         if let Err(fault) = serves {
-            tables.iter().for_each(|(_, store)| store.take_back());
+            for (_, store) in &tables {
+                store.take_back();
+            }
             return Err(fault);
         }
         // While this is still the main process of the service.
@@ -172,7 +176,7 @@ impl Server {
             .collect()
     }
 
-    fn offer(&self, line: &Line, answers: UnixStream, tables: &Tables) -> io::Result<()> {
+    fn offer(&self, line: &Line, answers: &UnixStream, tables: &Tables) -> io::Result<()> {
         let running = self.running();
         let doors = running.doors.iter().map(|door| {
             let offered = Offered {

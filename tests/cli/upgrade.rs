@@ -325,19 +325,20 @@ fn a_limit_holds_over_upgrades() {
     gateway.end();
 }
 
+/// The process of this number serves as if nothing had been.
+#[track_caller]
+fn unharmed(gateway: &Deployed, old: u32) {
+    assert_eq!(gateway.pid(), old);
+    let asked = AtomicUsize::new(0);
+    let stop = || asked.fetch_add(1, Relaxed) == 3;
+    assert_eq!(ask(gateway.address(), true, stop), 3);
+}
+
 #[test]
 fn what_cannot_take_over_leaves_the_old_one_as_it_was() {
     let service = busy_service();
     let mut gateway = Deployed::start(&service.to_string(), "");
     let old = gateway.pid();
-    let unharmed = |gateway: &Deployed| {
-        assert_eq!(gateway.pid(), old);
-        let stop = AtomicUsize::new(0);
-        assert_eq!(
-            ask(gateway.address(), true, || stop.fetch_add(1, Relaxed) == 3),
-            3
-        );
-    };
     for (text, mode, says) in [
         ("exit 3", 0o755, "the new process ended with exit code 3"),
         (
@@ -365,27 +366,36 @@ fn what_cannot_take_over_leaves_the_old_one_as_it_was() {
             "{stderr}"
         );
         assert!(stderr.contains(says), "{stderr}");
-        unharmed(&gateway);
+        unharmed(&gateway, old);
     }
     let hung: u32 = content(&gateway.folder.path("hung"))
         .trim()
         .parse()
         .expect("a process");
     eventually("its end", || (!lives(hung)).then_some(()));
-    // A config that the command takes and the new process cannot: its port is taken.
     link(&gateway.folder);
+    gateway.upgrade();
+    gateway.end();
+}
+
+#[test]
+fn a_config_that_cannot_be_served_leaves_the_old_one_as_it_was() {
+    let service = busy_service();
+    let mut gateway = Deployed::start(&service.to_string(), "");
+    let old = gateway.pid();
+    // A config that the command takes and the new process cannot: its port is taken.
     let good = content(Path::new(&gateway.config));
     let second = format!("listeners: [{{ name: second, address: \"{service}\" }}, ");
     fs::write(&gateway.config, good.replace("listeners: [", &second)).expect("writes");
     let (code, stderr) = gateway.try_upgrade(&[]).expect_err("a port that is taken");
     assert_eq!(code, Some(1));
     assert!(stderr.contains("listener second: cannot bind"), "{stderr}");
-    unharmed(&gateway);
+    unharmed(&gateway, old);
     fs::write(&gateway.config, good.replace("to: up", "to: nowhere")).expect("writes");
     let (code, stderr) = gateway.try_upgrade(&[]).expect_err("a config that is none");
     assert_eq!(code, Some(64));
     assert!(stderr.contains("nowhere"), "{stderr}");
-    unharmed(&gateway);
+    unharmed(&gateway, old);
     fs::write(&gateway.config, good).expect("writes");
     gateway.upgrade();
     gateway.end();

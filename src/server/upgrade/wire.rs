@@ -130,7 +130,8 @@ impl Line {
         let seen = recv(&self.0, &mut byte, RecvFlags::PEEK);
         self.0.set_read_timeout(Some(PATIENCE))?;
         match seen {
-            Ok((_, 0)) => Ok(Waiting::End),
+            // The latter: gone with something unread.
+            Ok((_, 0)) | Err(Errno::CONNRESET) => Ok(Waiting::End),
             Ok(_) => Ok(Waiting::Message),
             Err(Errno::AGAIN | Errno::INTR) => Ok(Waiting::Nothing),
             Err(why) => Err(why.into()),
