@@ -179,7 +179,7 @@ fn serve(server: &Server, mut signals: Signals, path: &Path) -> ExitCode {
     if server.drain() {
         log::info!("drained, nothing was cut off");
     } else {
-        log::warn!("the drain's timeout passed: what was still in flight is cut off");
+        log::warn!("`server.drain.max` has passed: what was still in flight is cut off");
     }
     ExitCode::SUCCESS
 }

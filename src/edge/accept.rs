@@ -4,8 +4,8 @@
 use super::connection::{Counsel, Door, serve};
 use super::open::Entrance;
 use super::sweep;
-use crate::base::clock::Clock;
-use crate::exchange::listener::Listener;
+use crate::base::clock::{Clock, Now};
+use crate::exchange::listener::{Listener, Patience};
 use pingora::apps::HttpServerApp;
 use std::collections::HashMap;
 use std::io;
@@ -157,9 +157,9 @@ impl Edge {
         }
     }
 
-    /// Stops accepting and tells idle connections to go; returns once the socket is closed.
-    pub async fn close(&self, listener: &Listener) {
-        listener.stop();
+    /// Stops accepting and lets connections end; returns once the socket is closed.
+    pub async fn close(&self, listener: &Listener, now: Now, patience: Patience) {
+        listener.stop(now, patience);
         for worker in &self.workers {
             let (done, closed) = oneshot::channel();
             let order = Order::Close(listener.name.clone(), done);
