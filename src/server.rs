@@ -1,6 +1,7 @@
 //! The wiring: from a config to a running gateway, and back down in order.
 
 mod background;
+mod drain;
 mod listeners;
 pub mod notify;
 mod reload;
@@ -32,7 +33,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 use tokio::sync::mpsc;
 use upgrade::Offered;
 
@@ -223,44 +223,6 @@ impl Server {
     pub fn reload_certificates(&self) -> Vec<Reloaded> {
         let running = self.running();
         running.tls.iter().map(|(_, tls)| tls.reload()).collect()
-    }
-
-    /// Ends in order: readiness fails, the delay passes, listeners close, requests in flight finish,
-    /// each within the drain's timeout. True if none was left.
-    pub fn drain(&self) -> bool {
-        self.shared.ready.store(false, Relaxed);
-        // Whatever would be reloaded from here on is not.
-        let mut running = self.running();
-        let drain = running.conf.server.drain.clone();
-        // Where another process took over, it answers balancers, and nothing is accepted here.
-        if !running.handed_over {
-            std::thread::sleep(drain.delay.value.0);
-        }
-        // Each socket here keeps its listener open for as long as it is there.
-        let doors = std::mem::take(&mut running.doors).into_iter();
-        let mut all: Vec<_> = doors.map(|door| door.entrance.listener.clone()).collect();
-        all.extend(running.leaving.iter().cloned());
-        if running.handed_over {
-            // Whoever asked for that there is still to be told.
-            all.extend(self.admin.as_ref().map(|admin| admin.listener.clone()));
-        }
-        let idle = async {
-            if let Some(edge) = &self.edge {
-                for listener in &all {
-                    edge.close(listener).await;
-                }
-            }
-            // A process whose place this one took may still ask what limits allow.
-            let asked = || Arc::strong_count(&self.answering) > 1;
-            while asked() || all.iter().any(|listener| listener.active() > 0) {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        let patience = drain.timeout.value.0;
-        let idle = async { tokio::time::timeout(patience, idle).await };
-        self.background
-            .block_on(idle)
-            .is_none_or(|ended| ended.is_ok())
     }
 }
 

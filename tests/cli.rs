@@ -214,7 +214,7 @@ fn gateway(folder: &Folder, service: &Service, drain: &str) -> Running {
 fn sigterm_drains_and_the_process_ends() {
     let (folder, service) = (Folder::new(), Service::open());
     for name in ["TERM", "INT"] {
-        let mut gateway = gateway(&folder, &service, "{ timeout: 60s }");
+        let mut gateway = gateway(&folder, &service, "{ max: 60s }");
         let client = gateway.send("/held", "");
         let held = service.request();
         gateway.signal(name);
@@ -239,11 +239,11 @@ fn sigterm_drains_and_the_process_ends() {
 #[test]
 fn a_drain_that_takes_too_long_is_cut_off() {
     let (folder, service) = (Folder::new(), Service::open());
-    let mut gateway = gateway(&folder, &service, "{ timeout: 100ms }");
+    let mut gateway = gateway(&folder, &service, "{ max: 100ms }");
     let client = gateway.send("/held", "");
     let held = service.request();
     gateway.signal("TERM");
-    gateway.says("the drain's timeout passed: what was still in flight is cut off");
+    gateway.says("`server.drain.max` has passed: what was still in flight is cut off");
     assert_eq!(gateway.end(), Some(0));
     drop((client, held));
 }
@@ -251,7 +251,7 @@ fn a_drain_that_takes_too_long_is_cut_off() {
 #[test]
 fn a_second_signal_ends_at_once() {
     let (folder, service) = (Folder::new(), Service::open());
-    for drain in ["{ timeout: 1h }", "{ delay: 5m, timeout: 1h }"] {
+    for drain in ["{ max: 1h }", "{ notice: 5m, max: 1h }"] {
         for names in [["TERM", "TERM"], ["INT", "TERM"], ["TERM", "INT"]] {
             let mut gateway = gateway(&folder, &service, drain);
             let client = gateway.send("/held", "");
@@ -268,7 +268,7 @@ fn a_second_signal_ends_at_once() {
 #[test]
 fn sigusr1_opens_the_access_log_anew() {
     let (folder, service) = (Folder::new(), Service::open());
-    let mut gateway = gateway(&folder, &service, "{ timeout: 60s }");
+    let mut gateway = gateway(&folder, &service, "{ max: 60s }");
     let (new, old) = (folder.path("access.log"), folder.path("access.log.1"));
     let holds = |path, what: &str| content(path).contains(what).then_some(());
     assert_eq!(

@@ -242,7 +242,7 @@ impl<'a: 'scope, 'scope> Life<'a> {
         if self.server.drain() {
             log::info!("drained, nothing was cut off");
         } else {
-            log::warn!("the drain's timeout passed: what was still in flight is cut off");
+            log::warn!("`server.drain.max` has passed: what was still in flight is cut off");
         }
         ExitCode::SUCCESS
     }

@@ -57,13 +57,17 @@ words! {
 }
 
 conf! {
-    /// What happens at SIGTERM: `/ready` fails, `delay` passes, nothing more is accepted, requests
-    /// in flight get `timeout` to finish.
+    /// What happens at SIGTERM: `/ready` fails, `notice` passes, nothing more is accepted, idle
+    /// connections get `idle` for one more request, requests in flight get `max` to finish.
     pub struct DrainConf {
         /// How long to go on accepting so that load balancers notice, 0s to 10m. Default 0s.
-        delay: Spanned<Span> = default("0s").range("0s", "10m");
-        /// How long requests in flight may take to finish, 0s to 1h. Default 30s.
-        timeout: Spanned<Span> = default("30s").range("0s", "1h");
+        notice: Spanned<Span> = default("0s").range("0s", "10m");
+        /// How long an idle connection may still send one more request, 0s to 5m, and no longer than
+        /// `max`. Default 5s.
+        idle: Spanned<Span> = default("5s").range("0s", "5m");
+        /// How long requests in flight may take to finish, 0s to 1h. Then WebSockets are closed with
+        /// code 1001 and the rest is cut off. Default 30s.
+        max: Spanned<Span> = default("30s").range("0s", "1h");
     }
 }
 

@@ -4,8 +4,8 @@
 use super::connection::{Counsel, Door, serve};
 use super::open::Entrance;
 use super::sweep;
-use crate::base::clock::Clock;
-use crate::exchange::listener::Listener;
+use crate::base::clock::{Clock, Now};
+use crate::exchange::listener::{Listener, Patience};
 use pingora::apps::HttpServerApp;
 use std::collections::HashMap;
 use std::io;
@@ -159,18 +159,19 @@ impl Edge {
         }
     }
 
-    /// Stops accepting and tells idle connections to go; returns once the socket is closed.
-    pub async fn close(&self, listener: &Listener) {
+    /// Stops accepting and lets connections end; returns once the socket is closed.
+    pub async fn close(&self, listener: &Listener, now: Now, patience: Patience) {
+        listener.stop(now, patience);
         self.end(listener, || End::Closed).await;
     }
 
     /// The same for a socket on which another process accepts: what waits there is its.
-    pub async fn leave(&self, listener: &Listener) {
+    pub async fn leave(&self, listener: &Listener, now: Now, patience: Patience) {
+        listener.stop(now, patience);
         self.end(listener, || End::Replaced).await;
     }
 
     async fn end(&self, listener: &Listener, why: impl Fn() -> End) {
-        listener.stop();
         for worker in &self.workers {
             let (done, closed) = oneshot::channel();
             let order = Order::Close(listener.name.clone(), why(), done);

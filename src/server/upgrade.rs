@@ -18,6 +18,7 @@ pub use child::{Launch, launch};
 pub use succeed::Succession;
 
 use super::Server;
+use super::drain::patience;
 use super::notify;
 use crate::base::clock::Elsewhere;
 use crate::edge::accept::Socket;
@@ -243,6 +244,8 @@ impl Server {
     fn leave(&self, admin: Option<&str>) {
         self.shared.ready.store(false, Relaxed);
         let mut running = self.running();
+        let patience = patience(&running.conf.server.drain);
+        let now = self.shared.clock.now();
         let doors = std::mem::take(&mut running.doors);
         running.leaving.retain(|listener| listener.active() > 0);
         let leaving = doors.iter().map(|door| door.entrance.listener.clone());
@@ -252,11 +255,11 @@ impl Server {
         self.background.block_on(async {
             if let Some(edge) = &self.edge {
                 for door in &doors {
-                    edge.leave(&door.entrance.listener).await;
+                    edge.leave(&door.entrance.listener, now, patience).await;
                 }
             }
             if let (Some(control), Some(own)) = (&self.control, &self.admin) {
-                control.leave(&own.listener).await;
+                control.leave(&own.listener, now, patience).await;
             }
         });
         if let Some(own) = &self.admin
