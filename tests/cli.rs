@@ -42,6 +42,10 @@ fn a_wrong_command_line_ends_with_64_and_help_with_0() {
             &["check", "-c"],
             "error: a value is required for '--config <FILE>' but none was supplied\n",
         ),
+        (
+            &["upgrade", "-c", "a.yaml", "--timeout", "1h"],
+            "error: invalid value '1h' for '--timeout <DURATION>': found `1h`, want a duration of 1s to 10m such as `60s`\n",
+        ),
         (&["keys"], "Make API keys\n"),
         (
             &["keys", "new"],

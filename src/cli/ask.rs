@@ -2,6 +2,7 @@
 
 use super::{USAGE, check};
 use crate::base::secret::Secret;
+use crate::base::units::Span;
 use crate::config::server::{AdminAddress, AdminConf};
 use serde_json::Value;
 use std::io::{self, Read, Write};
@@ -22,7 +23,21 @@ pub enum Asked {
     /// What that would change.
     Diff,
     /// To have a new process take its place within so many seconds.
-    Upgrade(u16),
+    Upgrade(u64),
+}
+
+/// Reads how long an upgrade may take, in whole seconds.
+///
+/// # Errors
+/// It is no duration, or out of range.
+pub fn within(text: &str) -> Result<u64, String> {
+    let span: Result<Span, _> = text.parse();
+    match span.map(|span| span.0.as_secs()) {
+        Ok(seconds @ 1..=600) => Ok(seconds),
+        _ => Err(format!(
+            "found `{text}`, want a duration of 1s to 10m such as `60s`"
+        )),
+    }
 }
 
 /// Runs the command.
@@ -91,7 +106,7 @@ fn ask(conf: &AdminConf, asked: Asked) -> io::Result<(u16, Value)> {
     let request = request(asked, token.as_ref().map(|t| &t.value));
     let patience = match asked {
         Asked::Reload | Asked::Diff => PATIENCE,
-        Asked::Upgrade(within) => PATIENCE + Duration::from_secs(within.into()),
+        Asked::Upgrade(within) => PATIENCE + Duration::from_secs(within),
     };
     let answer = match &address.value {
         AdminAddress::Tcp(address) => {

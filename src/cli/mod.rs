@@ -73,10 +73,9 @@ struct RunArgs {
 struct UpgradeArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// How many seconds the new process may take to be ready, 1 to 600.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60,
-          value_parser = clap::value_parser!(u16).range(1..=600))]
-    timeout: u16,
+    /// How long the new process may take to be ready, 1s to 10m.
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = ask::within)]
+    timeout: u64,
 }
 
 #[derive(Debug, Args)]

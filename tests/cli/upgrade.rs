@@ -359,7 +359,7 @@ fn what_cannot_take_over_leaves_the_old_one_as_it_was() {
         ),
     ] {
         script(&gateway.folder, text, mode);
-        let (code, stderr) = gateway.try_upgrade(&["--timeout", "1"]).expect_err(text);
+        let (code, stderr) = gateway.try_upgrade(&["--timeout", "1s"]).expect_err(text);
         assert_eq!(code, Some(1), "{stderr}");
         assert!(
             stderr.contains("not upgraded, the running gateway serves on"),
