@@ -41,7 +41,7 @@ fn requests_in_flight_finish_and_their_connections_close() {
 }
 
 #[test]
-fn a_drain_ends_at_its_timeout() {
+fn a_drain_ends_at_its_max() {
     let origin = Origin::scripted(|_| Act::Hang);
     let server = "server: { workers: 1, drain: { max: 300ms } }\n";
     let gateway = Gateway::start(&format!("{server}{}", open_config(&origin)));

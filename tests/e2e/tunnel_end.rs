@@ -149,7 +149,7 @@ fn over_tls_as_well() {
 /// The rest of the frame that the client has begun comes through, and nothing behind it.
 #[test]
 fn a_frame_of_the_client_is_not_torn() {
-    let (origin, heard) = speaking(b"", &GOODBYE);
+    let (origin, heard) = speaking(b"", b"");
     let gateway = granting("300ms", &origin);
     let (mut client, _) = opened(&gateway);
     // 300 bytes behind 8 of header: the cut is within the mask.
@@ -296,7 +296,7 @@ fn a_drain_ends_with_the_last_tunnel() {
     thread::scope(|s| {
         let draining = s.spawn(|| gateway.drain());
         eventually("no more accepting", || {
-            std::net::TcpStream::connect(gateway.address()).is_err()
+            TcpStream::connect(gateway.address()).is_err()
         });
         socket.web.close(None).expect("closes");
         while socket.web.read().is_ok() {}

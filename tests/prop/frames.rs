@@ -19,11 +19,11 @@ impl Frame {
         match self.length {
             n @ 0..126 => out.push(mask | n as u8),
             n @ 126..0x1_0000 => {
-                out.push(mask | 126);
+                out.push(mask | 0x7e);
                 out.extend((n as u16).to_be_bytes());
             }
             n => {
-                out.push(mask | 127);
+                out.push(mask | 0x7f);
                 out.extend((n as u64).to_be_bytes());
             }
         }
@@ -138,7 +138,9 @@ proptest! {
     fn no_bytes_do_harm(pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..20)) {
         for masked in [false, true] {
             let mut follower = begin(masked);
-            pieces.iter().for_each(|piece| follower.follow(piece));
+            for piece in &pieces {
+                follower.follow(piece);
+            }
             prop_assert!(!(follower.is_closed() && follower.is_lost()));
         }
     }
