@@ -5,6 +5,7 @@ pub mod check;
 pub mod demo;
 pub mod help;
 pub mod keys;
+mod messages;
 pub mod run;
 
 use clap::{Args, Parser, Subcommand};
@@ -107,11 +108,4 @@ pub fn main() -> ExitCode {
         Command::Completions { shell } => help::completions(shell),
         Command::Man { out } => help::man(out.as_deref()),
     }
-}
-
-/// Messages for operators go to standard error; `RUST_LOG` changes how many.
-fn start_messages() {
-    let env = env_logger::Env::default().default_filter_or("info,pingora=error");
-    let mut builder = env_logger::Builder::from_env(env);
-    builder.format_timestamp_millis().init();
 }

@@ -29,7 +29,7 @@ pub enum TakeOver {
 
 /// Runs the command.
 pub fn run(path: &Path, take_over: Option<TakeOver>) -> ExitCode {
-    super::start_messages();
+    super::messages::start();
     match take_over {
         None => start(path),
         Some(TakeOver::Launch) => match launch(&launched(path, "serve")) {
