@@ -16,13 +16,14 @@ const TOLD_MS: u64 = 200;
 /// answer to its Close and the client's end.
 const LAST_MS: u64 = 4000;
 
-/// What the config grants.
-pub(super) fn patience(drain: &DrainConf) -> Patience {
-    let max_ms = drain.max.value.as_ms();
-    Patience {
-        idle_ms: drain.idle.value.as_ms().min(max_ms),
-        max_ms,
-    }
+/// What the config grants, first of all to load balancers.
+fn granted(drain: &DrainConf) -> (Duration, Patience) {
+    let DrainConf { notice, idle, max } = drain;
+    let patience = Patience {
+        idle_ms: idle.value.as_ms(),
+        max_ms: max.value.as_ms(),
+    };
+    (notice.value.0, patience)
 }
 
 impl Server {
@@ -33,10 +34,10 @@ impl Server {
         self.shared.ready.store(false, Relaxed);
         // Whatever would be reloaded from here on is not.
         let mut running = self.running();
-        let drain = running.conf.server.drain.clone();
+        let (notice, patience) = granted(&running.conf.server.drain);
         // Where another process took over, it answers balancers, and nothing is accepted here.
         if !running.handed_over {
-            std::thread::sleep(drain.notice.value.0);
+            std::thread::sleep(notice);
         }
         // Each socket here keeps its listener open for as long as it is there.
         let doors = std::mem::take(&mut running.doors).into_iter();
@@ -46,19 +47,29 @@ impl Server {
             // Whoever asked for that there is still to be told.
             all.extend(self.admin.as_ref().map(|admin| admin.listener.clone()));
         }
-        let (begun, patience) = (self.shared.clock.now(), patience(&drain));
+        let begun = self.shared.clock.now();
         let left = async {
-            if let Some(edge) = &self.edge {
-                for listener in &all {
-                    edge.close(listener, begun, patience).await;
-                }
-            }
+            self.close(&all, begun, patience).await;
             while !self.is_over(&all, begun, patience) {
                 tokio::time::sleep(EVERY).await;
             }
         };
         self.background.block_on(left);
         all.iter().all(|l| l.active() == 0 && !l.has_cut_off())
+    }
+
+    /// Closes listeners that a config has no more; their connections end as in a drain.
+    pub(super) fn leave(&self, gone: &[Arc<Listener>], drain: &DrainConf) {
+        let now = self.shared.clock.now();
+        let (_, patience) = granted(drain);
+        self.background.block_on(self.close(gone, now, patience));
+    }
+
+    async fn close(&self, listeners: &[Arc<Listener>], now: Now, patience: Patience) {
+        let Some(edge) = &self.edge else { return };
+        for listener in listeners {
+            edge.close(listener, now, patience).await;
+        }
     }
 
     /// Whether there is nothing left that is worth a wait.

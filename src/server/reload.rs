@@ -1,6 +1,5 @@
 //! Another config while it serves: all of it is taken up, or nothing.
 
-use super::drain::patience;
 use super::listeners::{self, Door};
 use super::{Inherited, Server, StartFault, prepare};
 use crate::config::diff::{Difference, diff};
@@ -173,12 +172,7 @@ impl Server {
         // Before they are closed: a socket here would keep its listener open, and whoever connects
         // meanwhile would be reset.
         running.doors = planned;
-        let (now, patience) = (self.shared.clock.now(), patience(&conf.server.drain));
-        self.background.block_on(async {
-            for listener in &gone {
-                edge.close(listener, now, patience).await;
-            }
-        });
+        self.leave(&gone, &conf.server.drain);
         running.leaving.retain(|listener| listener.active() > 0);
         running.leaving.extend(gone);
         running.tls = tls.by_listener;

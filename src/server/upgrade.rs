@@ -18,7 +18,7 @@ pub use child::{Launch, launch};
 pub use succeed::Succession;
 
 use super::Server;
-use super::drain::patience;
+use super::drain::granted;
 use super::notify;
 use crate::base::clock::Elsewhere;
 use crate::edge::accept::Socket;
@@ -244,7 +244,7 @@ impl Server {
     fn leave(&self, admin: Option<&str>) {
         self.shared.ready.store(false, Relaxed);
         let mut running = self.running();
-        let patience = patience(&running.conf.server.drain);
+        let (_, patience) = granted(&running.conf.server.drain);
         let now = self.shared.clock.now();
         let doors = std::mem::take(&mut running.doors);
         running.leaving.retain(|listener| listener.active() > 0);
