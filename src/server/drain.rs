@@ -17,7 +17,7 @@ const TOLD_MS: u64 = 200;
 const LAST_MS: u64 = 4000;
 
 /// What the config grants, first of all to load balancers.
-fn granted(drain: &DrainConf) -> (Duration, Patience) {
+pub(super) fn granted(drain: &DrainConf) -> (Duration, Patience) {
     let DrainConf { notice, idle, max } = drain;
     let patience = Patience {
         idle_ms: idle.value.as_ms(),

@@ -159,7 +159,7 @@ impl Server {
         }
         // While this is still the main process of the service.
         notify::tell(&format!("MAINPID={}", ready.pid));
-        self.leave(ready.admin.as_deref());
+        self.step_aside(ready.admin.as_deref());
         // It serves, whether it hears this or not.
         let _ = line.send(Kind::Yours, b"");
         launched.keep();
@@ -241,7 +241,7 @@ impl Server {
 
     /// Accepts nothing any more; what waits to be accepted is the new process's. `admin`: where that has
     /// its admin port.
-    fn leave(&self, admin: Option<&str>) {
+    fn step_aside(&self, admin: Option<&str>) {
         self.shared.ready.store(false, Relaxed);
         let mut running = self.running();
         let (_, patience) = granted(&running.conf.server.drain);
