@@ -1,8 +1,8 @@
-# demo, test, test-long, bench, bench-edge. Every step is one plain command, also listed in README.md.
+# demo, test, test-long, bench, bench-edge, package. Every step is one plain command, also listed in README.md.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: demo test test-long bench bench-edge fmt clippy tests micro doc deny advisories story live summary packages
+.PHONY: demo test test-long bench bench-edge package fmt clippy tests micro doc deny advisories story live summary packages
 
 # What a build needs besides Rust.
 PACKAGES := gcc g++ libc6-dev cmake make pkg-config ca-certificates git libclang-dev
@@ -60,12 +60,14 @@ live: story target/tools/venv/installed
 summary: tests
 	@grep -E '^ +(Running|Doc-tests) |^test result: ' target/test.log
 
-## Many more cases of every property; WebSockets in the numbers of a release; a quick look at others.
+## Many more cases of every property; WebSockets in the numbers of a release; the package on a booted Debian;
+## a quick look at others.
 test-long: packages target/tools/venv/installed
 	bench/edge/run slow giant
 	PROPTEST_CASES=20000 cargo test --locked --test prop
 	TOLLGATE_LONG=1 cargo test --locked --test e2e tunnel::
 	target/tools/venv/bin/python tests/live/grpc/run.py target/debug/tollgate --calls 10000
+	tests/systemd/run
 	BENCH=quick bench/gateways/run
 
 ## Instructions and allocations, then load; results land in bench/results/.
@@ -76,6 +78,10 @@ bench: packages
 ## Handshakes, downloads over TLS and idle connections beside a bare Pingora.
 bench-edge: packages
 	bench/edge/run
+
+## A Debian package and a tarball, in target/package/.
+package: packages
+	packaging/run
 
 packages:
 	@dpkg -s $(PACKAGES) >/dev/null 2>&1 \
