@@ -67,6 +67,7 @@ test-long: packages target/tools/venv/installed
 	PROPTEST_CASES=20000 cargo test --locked --test prop
 	TOLLGATE_LONG=1 cargo test --locked --test e2e tunnel::
 	target/tools/venv/bin/python tests/live/grpc/run.py target/debug/tollgate --calls 10000
+	bench/reload/run
 	tests/systemd/run
 	BENCH=quick bench/gateways/run
 

@@ -29,10 +29,21 @@ pub struct Admin {
     pub asks: mpsc::Sender<Ask>,
 }
 
-/// A reload that is asked for.
+/// What is asked of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// What a reload would change.
+    Plan,
+    /// A reload.
+    Reload,
+    /// To have another process take this one's place, within this time.
+    Upgrade(Duration),
+}
+
+/// Something that is asked of the process.
 pub struct Ask {
-    /// Whether it is to be done, or only told what it would change.
-    pub apply: bool,
+    /// What.
+    pub what: Asked,
     /// Where the answer goes.
     pub reply: oneshot::Sender<Told>,
 }
@@ -41,20 +52,33 @@ pub struct Ask {
 pub struct Told {
     /// The file that was read.
     pub config: String,
-    /// What changed; or why nothing did.
-    pub done: Result<Vec<String>, String>,
+    /// What came of it; or why nothing did.
+    pub done: Result<Done, String>,
 }
 
-/// How long a reload may take.
+/// What was done.
+pub enum Done {
+    /// What changed, or would.
+    Changes(Vec<String>),
+    /// The process of this number serves now.
+    Upgraded(u32),
+}
+
+/// How long a reload may take; an upgrade says so itself, and takes this longer to be told of.
 const PATIENCE: Duration = Duration::from_secs(50);
+
+/// How long an upgrade may take, unless its `timeout` says otherwise: 1 to 600 seconds.
+const UPGRADE: u64 = 60;
 
 #[async_trait]
 impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         let header = session.req_header();
         let (method, path) = (header.method.clone(), header.uri.path());
-        let answer = match self.asks_reload(&method, path, &header.headers) {
-            Some(apply) => self.reload(apply).await,
+        let query = header.uri.query();
+        let answer = match self.asked(&method, path, query, &header.headers) {
+            Some(Ok(what)) => self.ask(what).await,
+            Some(Err(fault)) => json(400, &json!({ "fault": fault })),
             None => self.answer(&method, path, &header.headers),
         };
         let mut response = Response::new(answer.body.to_vec());
@@ -72,7 +96,7 @@ impl Admin {
             return probe::text(403, "this port answers local names only\n");
         }
         if !matches!(*method, Method::GET | Method::HEAD) {
-            // Nothing here changes state yet; whatever will, asks for the token first.
+            // What changes state asks for the token first.
             let (mut answer, field) = if self.may_change(headers) {
                 let allow = (ALLOW, HeaderValue::from_static("GET, HEAD"));
                 (probe::text(405, "only GET is served here\n"), allow)
@@ -90,34 +114,49 @@ impl Admin {
             "/status" => status(&self.shared),
             _ => probe::text(
                 404,
-                "there is /health, /ready, /metrics, /status and /reload\n",
+                "there is /health, /ready, /metrics, /status, /reload and /upgrade\n",
             ),
         }
     }
 
-    /// Whether a request may ask for a reload, and does; whether it is to be done.
-    fn asks_reload(&self, method: &Method, path: &str, headers: &HeaderMap) -> Option<bool> {
-        if path != "/reload" || is_foreign(headers) {
+    /// What a request asks of the process, if it may.
+    fn asked(
+        &self,
+        method: &Method,
+        path: &str,
+        query: Option<&str>,
+        headers: &HeaderMap,
+    ) -> Option<Result<Asked, String>> {
+        if is_foreign(headers) {
             return None;
         }
-        match *method {
-            Method::GET => Some(false),
-            Method::POST => self.may_change(headers).then_some(true),
+        let changes = || *method == Method::POST && self.may_change(headers);
+        match path {
+            "/reload" if *method == Method::GET => Some(Ok(Asked::Plan)),
+            "/reload" => changes().then_some(Ok(Asked::Reload)),
+            "/upgrade" => changes().then(|| timeout(query).map(Asked::Upgrade)),
             _ => None,
         }
     }
 
-    async fn reload(&self, apply: bool) -> Answer {
+    async fn ask(&self, what: Asked) -> Answer {
+        let patience = match what {
+            Asked::Upgrade(within) => within + PATIENCE,
+            Asked::Plan | Asked::Reload => PATIENCE,
+        };
         let (reply, told) = oneshot::channel();
-        let asked = self.asks.send(Ask { apply, reply }).await;
-        let told = match (asked, tokio::time::timeout(PATIENCE, told).await) {
+        let asked = self.asks.send(Ask { what, reply }).await;
+        let told = match (asked, tokio::time::timeout(patience, told).await) {
             (Ok(()), Ok(Ok(told))) => told,
-            (Ok(()), Err(_)) => return json(504, &json!({ "fault": "the reload takes too long" })),
+            (Ok(()), Err(_)) => return json(504, &json!({ "fault": "it takes too long" })),
             _ => return json(503, &json!({ "fault": "the process is ending" })),
         };
         let Told { config, done } = told;
         match done {
-            Ok(changes) => json(200, &json!({ "config": config, "changes": changes })),
+            Ok(Done::Changes(changes)) => {
+                json(200, &json!({ "config": config, "changes": changes }))
+            }
+            Ok(Done::Upgraded(pid)) => json(200, &json!({ "config": config, "pid": pid })),
             Err(fault) => json(422, &json!({ "config": config, "fault": fault })),
         }
     }
@@ -129,6 +168,20 @@ impl Admin {
             (Some(token), Some(sent)) => secret::same(token.expose(), sent),
             _ => false,
         }
+    }
+}
+
+/// How long an upgrade may take, as its query has it: `timeout=SECONDS`.
+fn timeout(query: Option<&str>) -> Result<Duration, String> {
+    let Some(query) = query else {
+        return Ok(Duration::from_secs(UPGRADE));
+    };
+    let seconds = query.strip_prefix("timeout=").and_then(|s| s.parse().ok());
+    match seconds {
+        Some(seconds @ 1..=600) => Ok(Duration::from_secs(seconds)),
+        _ => Err(format!(
+            "found `{query}`, want `timeout=` and 1 to 600 seconds"
+        )),
     }
 }
 
@@ -182,7 +235,11 @@ fn status(shared: &Shared) -> Answer {
         })
         .collect();
     let routes: Vec<&str> = snapshot.routes.iter().map(|r| &*r.name).collect();
-    let all = json!({ "version": env!("CARGO_PKG_VERSION"), "ready": shared.is_ready(),
+    let in_use = shared.in_use.load();
+    let config = json!({ "hash": in_use.hash, "loaded_at": in_use.since_s,
+        "last_reload_fault": in_use.fault });
+    let all = json!({ "version": env!("CARGO_PKG_VERSION"), "pid": std::process::id(),
+        "ready": shared.is_ready(), "config": config,
         "upstreams": upstreams, "issuers": issuers, "routes": routes,
         "access_log_dropped": shared.access_log.dropped() });
     json(200, &all)

@@ -1,8 +1,12 @@
 //! The wiring: from a config to a running gateway, and back down in order.
 
 mod background;
+mod drain;
 mod listeners;
+pub mod notify;
 mod reload;
+pub mod upgrade;
+pub mod watchdog;
 
 use crate::admin::{Admin, Ask};
 use crate::base::clock::Clock;
@@ -14,7 +18,7 @@ use crate::edge::open::Entrance;
 use crate::edge::tls::{self, Reloaded};
 use crate::exchange::admission::Caps;
 use crate::exchange::listener::{Listener, Terms};
-use crate::gateway::{Gateway, Shared, front};
+use crate::gateway::{Gateway, InUse, Shared, front};
 use crate::observe::access_log::{AccessLog, Target, Writer};
 use crate::observe::metrics::Metrics;
 use crate::snapshot::Snapshot;
@@ -29,8 +33,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 use tokio::sync::mpsc;
+use upgrade::Offered;
 
 /// Why the gateway could not start.
 #[derive(Debug, thiserror::Error)]
@@ -59,16 +63,36 @@ pub enum StartFault {
 /// Connections kept for reuse by one worker.
 const KEPT: usize = 512;
 
+/// Sockets that another process accepted on, and what for.
+#[derive(Default)]
+pub struct Inherited(Vec<(Offered, Socket)>);
+
+/// The admin port.
+struct AdminPort {
+    listener: Arc<Listener>,
+    entrance: Arc<Entrance>,
+    /// Its address in the config.
+    wanted: String,
+    socket: Socket,
+    /// The file to be removed at the end.
+    path: Option<PathBuf>,
+    /// Not by this process: another one serves there.
+    path_is_anothers: AtomicBool,
+}
+
 /// A running gateway.
 pub struct Server {
     shared: Arc<Shared>,
     running: Mutex<Running>,
-    admin: Option<(Arc<Listener>, Option<SocketAddr>, Option<PathBuf>)>,
+    admin: Option<AdminPort>,
     // In the order in which they end: workers, then the admin port, background tasks, the log.
     edge: Option<Edge>,
     control: Option<Edge>,
     background: Background,
-    _log: Writer,
+    /// Held by whoever answers a process whose place this one took.
+    answering: Arc<()>,
+    // Locked by nobody: it makes the whole one that threads may share.
+    _log: Mutex<Writer>,
 }
 
 impl Server {
@@ -82,6 +106,21 @@ impl Server {
         clock: Clock,
         asks: mpsc::Sender<Ask>,
     ) -> Result<Self, StartFault> {
+        let mut server = Self::make(loaded, clock, asks, &Inherited::default())?;
+        server.open()?;
+        Ok(server)
+    }
+
+    /// Does all that [`Server::start`] does but listen. Sockets that are inherited are not bound.
+    ///
+    /// # Errors
+    /// See [`StartFault`]; nothing is left running then.
+    pub fn make(
+        loaded: &Loaded,
+        clock: Clock,
+        asks: mpsc::Sender<Ask>,
+        inherited: &Inherited,
+    ) -> Result<Self, StartFault> {
         let conf = &loaded.conf;
         let now = clock.now();
         let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), now.unix_s()));
@@ -92,11 +131,14 @@ impl Server {
         };
         let (snapshot, tls) = prepare(conf, &tools).map_err(StartFault::Config)?;
         let (access_log, log) = open_log(&conf.log, &clock)?;
-        let shared = share(snapshot, clock, metrics, access_log);
+        let shared = share(snapshot, clock, metrics, access_log, &loaded.hash);
         // Bound before anything is started: a port that is taken must leave nothing behind.
-        let doors = listeners::open(conf, &tls, &shared.metrics, None)?;
-        let admin_socket = conf.admin.as_ref().map(listeners::bind_admin);
-        let admin_socket = admin_socket.transpose()?;
+        let doors = listeners::open(conf, &tls, &shared.metrics, None, inherited)?;
+        let bound = conf.admin.as_ref().map(|admin| {
+            let socket = listeners::bind_admin(admin, inherited)?;
+            Ok::<_, StartFault>(admin_port(admin, socket, &shared.metrics))
+        });
+        let admin = bound.transpose()?;
         let background = Background::start()?;
         let snapshot = shared.snapshot.load_full();
         background.take_up(&snapshot, None);
@@ -108,68 +150,48 @@ impl Server {
         let counsel = counsel(&shared);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let workers = conf.server.workers.as_ref();
-        let edge = start_workers(
-            &shared,
-            workers.map_or(cores, |w| w.value as usize),
-            &counsel,
-        )?;
-        for door in &doors {
-            edge.open(edge.share(&door.socket)?, &door.entrance, None);
-        }
-        let mut server = Self {
-            shared: shared.clone(),
+        let workers = workers.map_or(cores, |w| w.value as usize);
+        let edge = start_workers(&shared, workers, &counsel)?;
+        let control = match &conf.admin {
+            Some(admin) => Some(start_control(admin, &shared, &counsel, asks)?),
+            None => None,
+        };
+        Ok(Self {
+            shared,
             running: Mutex::new(Running {
                 conf: conf.clone(),
                 doors,
                 tls: tls.by_listener,
                 leaving: Vec::new(),
+                handed_over: false,
             }),
-            admin: None,
+            admin,
             edge: Some(edge),
-            control: None,
+            control,
             background,
-            _log: log,
-        };
-        if let Some(socket) = admin_socket {
-            server.open_admin(conf, &socket, &counsel, asks)?;
-        }
-        shared.ready.store(true, Relaxed);
-        Ok(server)
+            answering: Arc::new(()),
+            _log: Mutex::new(log),
+        })
     }
 
-    fn open_admin(
-        &mut self,
-        conf: &FileConf,
-        socket: &Socket,
-        counsel: &Counsel,
-        asks: mpsc::Sender<Ask>,
-    ) -> Result<(), StartFault> {
-        let Some(AdminConf { address, token }) = &conf.admin else {
-            return Ok(());
-        };
-        let metrics = self.shared.metrics.listener("admin");
-        let (terms, caps) = (Terms::default(), Caps::default());
-        let listener = Arc::new(Listener::new("admin", metrics, terms, caps));
-        let app = Arc::new(Admin {
-            shared: self.shared.clone(),
-            token: token.as_ref().map(|t| t.value.clone()),
-            asks,
-        });
-        let clock = &self.shared.clock;
-        // Asked for what is no request; what is one goes to its own app.
-        let counsel = Counsel {
-            judge: None,
-            ..counsel.clone()
-        };
-        let control = Edge::start("admin", 1, clock, &counsel, || app.clone())?;
-        let entrance = Arc::new(Entrance::plain(listener.clone()));
-        control.open(control.share(socket)?, &entrance, None);
-        let path = match &address.value {
-            AdminAddress::Unix(path) => Some(path.clone()),
-            AdminAddress::Tcp(_) => None,
-        };
-        self.admin = Some((listener, socket.address(), path));
-        self.control = Some(control);
+    /// Begins to accept.
+    ///
+    /// # Errors
+    /// There are no file descriptors left.
+    pub fn open(&mut self) -> io::Result<()> {
+        let running = self.running();
+        if let Some(edge) = &self.edge {
+            let shares = running.doors.iter().map(|door| edge.share(&door.socket));
+            let shares: io::Result<Vec<_>> = shares.collect();
+            for (door, shares) in running.doors.iter().zip(shares?) {
+                edge.open(shares, &door.entrance, None);
+            }
+        }
+        if let (Some(control), Some(admin)) = (&self.control, &self.admin) {
+            control.open(control.share(&admin.socket)?, &admin.entrance, None);
+        }
+        drop(running);
+        self.shared.ready.store(true, Relaxed);
         Ok(())
     }
 
@@ -183,7 +205,7 @@ impl Server {
 
     /// The address of the admin port; none without one or on a Unix socket.
     pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin.as_ref().and_then(|(_, address, _)| *address)
+        self.admin.as_ref().and_then(|admin| admin.socket.address())
     }
 
     /// The clock that everything in it reads.
@@ -202,42 +224,16 @@ impl Server {
         let running = self.running();
         running.tls.iter().map(|(_, tls)| tls.reload()).collect()
     }
-
-    /// Ends in order: readiness fails, the delay passes, listeners close, requests in flight finish,
-    /// each within the drain's timeout. True if none was left.
-    pub fn drain(&self) -> bool {
-        self.shared.ready.store(false, Relaxed);
-        // Whatever would be reloaded from here on is not.
-        let mut running = self.running();
-        let drain = running.conf.server.drain.clone();
-        std::thread::sleep(drain.delay.value.0);
-        // Each socket here keeps its listener open for as long as it is there.
-        let doors = std::mem::take(&mut running.doors).into_iter();
-        let mut all: Vec<_> = doors.map(|door| door.entrance.listener.clone()).collect();
-        all.extend(running.leaving.iter().cloned());
-        let idle = async {
-            if let Some(edge) = &self.edge {
-                for listener in &all {
-                    edge.close(listener).await;
-                }
-            }
-            while all.iter().any(|listener| listener.active() > 0) {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        let patience = drain.timeout.value.0;
-        let idle = async { tokio::time::timeout(patience, idle).await };
-        self.background
-            .block_on(idle)
-            .is_none_or(|ended| ended.is_ok())
-    }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         self.edge = None;
         self.control = None;
-        if let Some((_, _, Some(path))) = &self.admin {
+        if let Some(admin) = &self.admin
+            && let Some(path) = &admin.path
+            && !admin.path_is_anothers.load(Relaxed)
+        {
             let _ = std::fs::remove_file(path);
         }
     }
@@ -266,10 +262,17 @@ fn share(
     clock: Clock,
     metrics: Arc<Metrics>,
     access_log: AccessLog,
+    hash: &str,
 ) -> Arc<Shared> {
     metrics.watch_access_log(&access_log);
-    metrics.config_loaded(clock.now().unix_s());
+    metrics.config_loaded(clock.now().unix_s(), hash);
+    let in_use = InUse {
+        hash: hash.to_owned(),
+        since_s: clock.now().unix_s(),
+        fault: None,
+    };
     Arc::new(Shared {
+        in_use: ArcSwap::from_pointee(in_use),
         snapshot: ArcSwap::from_pointee(snapshot),
         clock,
         metrics,
@@ -288,6 +291,43 @@ fn start_workers(shared: &Arc<Shared>, count: usize, counsel: &Counsel) -> io::R
         let shared = shared.clone();
         Arc::new(http_proxy(&conf, Gateway { shared }))
     })
+}
+
+fn admin_port(conf: &AdminConf, socket: Socket, metrics: &Metrics) -> AdminPort {
+    let metrics = metrics.listener("admin");
+    let (terms, caps) = (Terms::default(), Caps::default());
+    let listener = Arc::new(Listener::new("admin", metrics, terms, caps));
+    AdminPort {
+        entrance: Arc::new(Entrance::plain(listener.clone())),
+        listener,
+        wanted: conf.address.value.to_string(),
+        socket,
+        path: match &conf.address.value {
+            AdminAddress::Unix(path) => Some(path.clone()),
+            AdminAddress::Tcp(_) => None,
+        },
+        path_is_anothers: AtomicBool::new(false),
+    }
+}
+
+fn start_control(
+    conf: &AdminConf,
+    shared: &Arc<Shared>,
+    counsel: &Counsel,
+    asks: mpsc::Sender<Ask>,
+) -> io::Result<Edge> {
+    let AdminConf { address: _, token } = conf;
+    let app = Arc::new(Admin {
+        shared: shared.clone(),
+        token: token.as_ref().map(|t| t.value.clone()),
+        asks,
+    });
+    // Asked for what is no request; what is one goes to its own app.
+    let counsel = Counsel {
+        judge: None,
+        ..counsel.clone()
+    };
+    Edge::start("admin", 1, &shared.clock, &counsel, || app.clone())
 }
 
 fn open_log(conf: &LogConf, clock: &Clock) -> Result<(AccessLog, Writer), StartFault> {

@@ -5,6 +5,10 @@
 mod certificates;
 #[path = "cli/process.rs"]
 mod process;
+#[path = "cli/reload.rs"]
+mod reload;
+#[path = "cli/upgrade.rs"]
+mod upgrade;
 
 use process::{
     Ended, Folder, Running, Service, answer, call, config, content, eventually, failed, status,
@@ -38,6 +42,10 @@ fn a_wrong_command_line_ends_with_64_and_help_with_0() {
             &["check", "-c"],
             "error: a value is required for '--config <FILE>' but none was supplied\n",
         ),
+        (
+            &["upgrade", "-c", "a.yaml", "--timeout", "1h"],
+            "error: invalid value '1h' for '--timeout <DURATION>': found `1h`, want a duration of 1s to 10m such as `60s`\n",
+        ),
         (&["keys"], "Make API keys\n"),
         (
             &["keys", "new"],
@@ -58,6 +66,9 @@ fn a_wrong_command_line_ends_with_64_and_help_with_0() {
         "Usage: tollgate <COMMAND>",
         "  run ",
         "  check ",
+        "  reload ",
+        "  upgrade ",
+        "  diff ",
         "  demo ",
         "  keys ",
         "Exit codes: 0 success; 1 the gateway could not start",
@@ -71,6 +82,28 @@ fn a_wrong_command_line_ends_with_64_and_help_with_0() {
         stderr: String::new(),
     };
     assert_eq!(call(&["--version"]), version);
+}
+
+#[test]
+fn completions_and_manual_pages_come_from_the_definition() {
+    for shell in ["bash", "zsh", "fish"] {
+        let made = call(&["completions", shell]);
+        assert_eq!((made.code, made.stderr.as_str()), (Some(0), ""));
+        for word in ["upgrade", "diff", "--config"] {
+            let word = word.trim_start_matches(if shell == "fish" { "--" } else { "" });
+            assert!(made.stdout.contains(word), "{shell}: {word}");
+        }
+    }
+    let page = call(&["man"]);
+    assert_eq!(page.code, Some(0));
+    assert!(page.stdout.contains(".TH tollgate 1") && page.stdout.contains("upgrade"));
+    let folder = Folder::new();
+    assert_eq!(call(&["man", "--out", &folder.text("")]).code, Some(0));
+    let page = content(&folder.path("tollgate-upgrade.1"));
+    assert!(page.contains("timeout"), "{page}");
+    let page = content(&folder.path("tollgate-run.1"));
+    assert!(page.contains("config") && !page.contains("take"), "{page}");
+    assert_eq!(call(&["man", "--out", "/no/such"]).code, Some(1));
 }
 
 #[test]
@@ -154,7 +187,7 @@ fn what_cannot_start_says_why_and_ends_with_1() {
         (
             ANY_PORT.to_owned(),
             format!("admin: {{ address: \"unix:{socket}\" }}"),
-            format!("listener admin: cannot bind {socket}: {no_such}\n"),
+            format!("listener admin: cannot bind unix:{socket}: {no_such}\n"),
         ),
         (
             ANY_PORT.to_owned(),
@@ -185,7 +218,7 @@ fn gateway(folder: &Folder, service: &Service, drain: &str) -> Running {
 fn sigterm_drains_and_the_process_ends() {
     let (folder, service) = (Folder::new(), Service::open());
     for name in ["TERM", "INT"] {
-        let mut gateway = gateway(&folder, &service, "{ timeout: 60s }");
+        let mut gateway = gateway(&folder, &service, "{ max: 60s }");
         let client = gateway.send("/held", "");
         let held = service.request();
         gateway.signal(name);
@@ -210,11 +243,11 @@ fn sigterm_drains_and_the_process_ends() {
 #[test]
 fn a_drain_that_takes_too_long_is_cut_off() {
     let (folder, service) = (Folder::new(), Service::open());
-    let mut gateway = gateway(&folder, &service, "{ timeout: 100ms }");
+    let mut gateway = gateway(&folder, &service, "{ max: 100ms }");
     let client = gateway.send("/held", "");
     let held = service.request();
     gateway.signal("TERM");
-    gateway.says("the drain's timeout passed: what was still in flight is cut off");
+    gateway.says("`server.drain.max` has passed: what was still in flight is cut off");
     assert_eq!(gateway.end(), Some(0));
     drop((client, held));
 }
@@ -222,7 +255,7 @@ fn a_drain_that_takes_too_long_is_cut_off() {
 #[test]
 fn a_second_signal_ends_at_once() {
     let (folder, service) = (Folder::new(), Service::open());
-    for drain in ["{ timeout: 1h }", "{ delay: 5m, timeout: 1h }"] {
+    for drain in ["{ max: 1h }", "{ notice: 5m, max: 1h }"] {
         for names in [["TERM", "TERM"], ["INT", "TERM"], ["TERM", "INT"]] {
             let mut gateway = gateway(&folder, &service, drain);
             let client = gateway.send("/held", "");
@@ -237,29 +270,9 @@ fn a_second_signal_ends_at_once() {
 }
 
 #[test]
-fn sighup_ends_nothing_and_says_so() {
-    let (folder, service) = (Folder::new(), Service::open());
-    let mut gateway = gateway(&folder, &service, "{ timeout: 60s }");
-    for _ in 0..2 {
-        gateway.signal("HUP");
-        gateway.says("SIGHUP: no listener has certificates, nothing was reloaded; anything else in the config needs a restart");
-        assert_eq!(gateway.status("/health", ""), "200");
-    }
-    let client = gateway.send("/held", "");
-    let held = service.request();
-    gateway.signal("TERM");
-    gateway.says("draining");
-    gateway.signal("HUP");
-    gateway.says("SIGHUP: draining, nothing is reloaded");
-    answer(held);
-    assert_eq!(status(client), "200", "nor does it end a drain");
-    assert_eq!(gateway.end(), Some(0));
-}
-
-#[test]
 fn sigusr1_opens_the_access_log_anew() {
     let (folder, service) = (Folder::new(), Service::open());
-    let mut gateway = gateway(&folder, &service, "{ timeout: 60s }");
+    let mut gateway = gateway(&folder, &service, "{ max: 60s }");
     let (new, old) = (folder.path("access.log"), folder.path("access.log.1"));
     let holds = |path, what: &str| content(path).contains(what).then_some(());
     assert_eq!(

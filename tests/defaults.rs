@@ -89,8 +89,9 @@ fn a_listener_and_the_drain_have_these_bounds() {
     assert_eq!(listener.write_timeout.value.0, Duration::from_secs(30));
     assert_eq!(listener.min_body_rate.value.0, 240);
     let drain = &loaded.conf.server.drain;
-    assert_eq!(drain.delay.value.0, Duration::ZERO);
-    assert_eq!(drain.timeout.value.0, Duration::from_secs(30));
+    assert_eq!(drain.notice.value.0, Duration::ZERO);
+    assert_eq!(drain.idle.value.0, Duration::from_secs(5));
+    assert_eq!(drain.max.value.0, Duration::from_secs(30));
     let server = &loaded.conf.server;
     assert_eq!(server.forwarded.value, ForwardedConf::XForwarded);
     assert!(server.via.is_none(), "made up when it starts");

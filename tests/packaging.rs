@@ -54,8 +54,8 @@ fn the_packaged_config_loads_without_a_warning() {
 #[test]
 fn the_unit_leaves_time_for_a_drain() {
     let drain = packaged().conf.server.drain;
-    let notice = drain.delay.value.0;
-    let whole = notice.saturating_add(drain.timeout.value.0).as_secs();
+    let notice = drain.notice.value.0;
+    let whole = notice.saturating_add(drain.max.value.0).as_secs();
     let stop = seconds(&setting("TimeoutStopSec"));
     assert!(
         stop > whole,

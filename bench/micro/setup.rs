@@ -67,6 +67,7 @@ impl Bench {
         let (access_log, log) = AccessLog::start(Target::Off, 64, clock.clone()).expect("no log");
         let now = clock.now();
         let shared = Arc::new(Shared {
+            in_use: arc_swap::ArcSwap::default(),
             snapshot: arc_swap::ArcSwap::from_pointee(snapshot),
             clock,
             metrics,

@@ -1,5 +1,7 @@
 //! The only place that reads a clock. Everything that depends on time is handed a [`Now`].
 
+use rustix::time::ClockId;
+use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
@@ -80,6 +82,29 @@ impl Clock {
         }
     }
 
+    /// A clock that goes on where another process's was, so that counts of its windows hold. What
+    /// time has passed since is read from the machine.
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads it")]
+    pub fn after(other: Elsewhere) -> Self {
+        let passed_ns = machine_ns().saturating_sub(other.machine_ns);
+        let clock = Self {
+            start: Instant::now(),
+            // Rounded up: time must not go back.
+            start_unix_ms: other.steady_ms + passed_ns.div_ceil(1_000_000),
+            moved: Arc::default(),
+        };
+        clock.follow();
+        clock
+    }
+
+    /// Where this clock is, for [`Clock::after`] in another process of this machine.
+    pub fn elsewhere(&self) -> Elsewhere {
+        Elsewhere {
+            machine_ns: machine_ns(),
+            steady_ms: self.now().steady_ms,
+        }
+    }
+
     /// Reads the clock.
     #[expect(clippy::disallowed_methods, reason = "the one place that reads it")]
     pub fn now(&self) -> Now {
@@ -114,6 +139,21 @@ impl Clock {
         let ms = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
         self.moved.ahead_ms.fetch_add(ms, Relaxed);
     }
+}
+
+/// A reading of one process's clock beside one that all processes of the machine share.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Elsewhere {
+    /// Nanoseconds since the machine started (`CLOCK_MONOTONIC`).
+    pub machine_ns: u64,
+    /// [`Now::steady_ms`] at that moment.
+    pub steady_ms: u64,
+}
+
+fn machine_ns() -> u64 {
+    let now = rustix::time::clock_gettime(ClockId::Monotonic);
+    let (s, ns) = (now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs());
+    s.saturating_mul(1_000_000_000).saturating_add(ns)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that reads it")]
@@ -163,5 +203,19 @@ mod tests {
         assert_eq!(now.unix_s(), 61);
         assert_eq!(now.since_ns(Now::at_ms(61_000)), 500_000_000);
         assert_eq!(Now::at_ms(0).since_ns(now), 0);
+    }
+
+    #[test]
+    fn a_clock_goes_on_where_another_was() {
+        let old = Clock::system();
+        old.advance(Duration::from_hours(1));
+        let new = Clock::after(old.elsewhere());
+        let (was, is) = (old.now().steady_ms, new.now().steady_ms);
+        assert!((was..was + 1000).contains(&(is + 1)), "{was} {is}");
+        let wall = Clock::system().now().unix_ms;
+        assert!(
+            new.now().unix_ms.abs_diff(wall) < 1000,
+            "wall time is wall time"
+        );
     }
 }

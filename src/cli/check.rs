@@ -33,7 +33,7 @@ pub fn load(path: &Path) -> Result<Loaded, ExitCode> {
 
 /// Runs the command.
 pub fn run(path: &Path) -> ExitCode {
-    super::start_messages();
+    super::messages::start();
     let loaded = match load(path) {
         Ok(loaded) => loaded,
         Err(code) => return code,

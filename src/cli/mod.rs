@@ -1,9 +1,11 @@
 //! The command line.
 
+pub mod ask;
 pub mod check;
 pub mod demo;
+pub mod help;
 pub mod keys;
-pub mod reload;
+mod messages;
 pub mod run;
 
 use clap::{Args, Parser, Subcommand};
@@ -27,11 +29,14 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve: start the gateway and stay in the foreground until SIGTERM or SIGINT.
-    Run(ConfigArgs),
+    Run(RunArgs),
     /// Read a config and say everything that is wrong with it, without serving.
     Check(ConfigArgs),
     /// Have the running gateway take its config file up again, all of it or nothing.
     Reload(ConfigArgs),
+    /// Have the running gateway start the program that is at its path now, hand over to it and end,
+    /// without a failed request. If the new one does not come to serve, the old one serves on.
+    Upgrade(UpgradeArgs),
     /// Say what a reload would change, and change nothing.
     Diff(ConfigArgs),
     /// Show it all: demo services, tokens, keys and a gateway in one process, with curl lines.
@@ -43,6 +48,35 @@ enum Command {
     /// Make API keys.
     #[command(subcommand)]
     Keys(keys::Keys),
+    /// Print completions for a shell.
+    Completions {
+        /// For which one.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page.
+    Man {
+        /// Write it to this folder instead, with one for each command.
+        #[arg(long, value_name = "FOLDER")]
+        out: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// For `tollgate upgrade` alone: how to take the place of the process at the standard input.
+    #[arg(long, value_enum, hide = true)]
+    take_over: Option<run::TakeOver>,
+}
+
+#[derive(Debug, Args)]
+struct UpgradeArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// How long the new process may take to be ready, 1s to 10m.
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = ask::within)]
+    timeout: u64,
 }
 
 #[derive(Debug, Args)]
@@ -64,18 +98,14 @@ pub fn main() -> ExitCode {
         }
     };
     match cli.command {
-        Command::Run(args) => run::run(&args.config),
+        Command::Run(args) => run::run(&args.config.config, args.take_over),
         Command::Check(args) => check::run(&args.config),
-        Command::Reload(args) => reload::run(&args.config, reload::Asked::Reload),
-        Command::Diff(args) => reload::run(&args.config, reload::Asked::Diff),
+        Command::Reload(args) => ask::run(&args.config, ask::Asked::Reload),
+        Command::Diff(args) => ask::run(&args.config, ask::Asked::Diff),
+        Command::Upgrade(args) => ask::run(&args.config.config, ask::Asked::Upgrade(args.timeout)),
         Command::Demo { check } => demo::run(check),
         Command::Keys(keys) => keys::run(keys),
+        Command::Completions { shell } => help::completions(shell),
+        Command::Man { out } => help::man(out.as_deref()),
     }
-}
-
-/// Messages for operators go to standard error; `RUST_LOG` changes how many.
-fn start_messages() {
-    let env = env_logger::Env::default().default_filter_or("info,pingora=error");
-    let mut builder = env_logger::Builder::from_env(env);
-    builder.format_timestamp_millis().init();
 }

@@ -96,12 +96,14 @@ impl Found {
             errors,
             forwarded,
             via,
+            watch,
             drain,
         } = new;
         self.whole("server.workers", old.workers == *workers, true);
         self.whole("server.errors", old.errors == *errors, false);
         self.whole("server.forwarded", old.forwarded == *forwarded, false);
         self.whole("server.via", old.via == *via, false);
+        self.whole("server.watch", old.watch == *watch, false);
         self.whole("server.drain", old.drain == *drain, false);
     }
 

@@ -40,6 +40,7 @@ pub use error::{Fault, Faults, Place};
 pub use expand::Env;
 pub use file::FileConf;
 
+use crate::base::secret::sha256;
 use decode::Decode;
 use decoder::Decoder;
 use error::message;
@@ -49,6 +50,8 @@ use error::message;
 pub struct Loaded {
     /// What it says.
     pub conf: FileConf,
+    /// What tells its text from others: the first 16 hexadecimal digits of the SHA-256 of its file.
+    pub hash: String,
     /// What is allowed but probably not meant, in the order of the file.
     pub warnings: Vec<Fault>,
 }
@@ -93,10 +96,21 @@ pub fn parse(text: &str, file_name: &str, base_dir: &Path, env: Env) -> Result<L
         faults.extend(findings.faults);
         if faults.is_empty() {
             let warnings = Faults::sorted(findings.warnings).0;
-            return Ok(Loaded { conf, warnings });
+            let hash = hash(text);
+            return Ok(Loaded {
+                conf,
+                hash,
+                warnings,
+            });
         }
     }
     Err(Faults::sorted(faults))
+}
+
+fn hash(text: &str) -> String {
+    let whole = sha256(text.as_bytes());
+    let begin = whole.first_chunk().copied().unwrap_or_default();
+    format!("{:016x}", u64::from_be_bytes(begin))
 }
 
 /// Fits defaults that depend on what was written.

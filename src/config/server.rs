@@ -1,5 +1,6 @@
 //! The process as a whole: threads, stopping, the admin port, the access log, the flood limit.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -25,6 +26,9 @@ conf! {
         /// Our name in `Via` (RFC 9110 §7.6.3); a request that bears it has been here and is refused.
         /// Default: `tollgate-` and digits of this process alone.
         via: Option<Spanned<Name>> = optional();
+        /// Whether the config file is looked at every second, and taken up again once it has changed.
+        /// Files that it names are not looked at. Default false.
+        watch: Spanned<bool> = default("false");
         /// How it stops.
         drain: DrainConf = default("{}");
     }
@@ -53,13 +57,17 @@ words! {
 }
 
 conf! {
-    /// What happens at SIGTERM: `/ready` fails, `delay` passes, nothing more is accepted, requests
-    /// in flight get `timeout` to finish.
+    /// What happens at SIGTERM: `/ready` fails, `notice` passes, nothing more is accepted, idle
+    /// connections get `idle` for one more request, requests in flight get `max` to finish.
     pub struct DrainConf {
         /// How long to go on accepting so that load balancers notice, 0s to 10m. Default 0s.
-        delay: Spanned<Span> = default("0s").range("0s", "10m");
-        /// How long requests in flight may take to finish, 0s to 1h. Default 30s.
-        timeout: Spanned<Span> = default("30s").range("0s", "1h");
+        notice: Spanned<Span> = default("0s").range("0s", "10m");
+        /// How long an idle connection may still send one more request, 0s to 5m, and no longer than
+        /// `max`. Default 5s.
+        idle: Spanned<Span> = default("5s").range("0s", "5m");
+        /// How long requests in flight may take to finish, 0s to 1h. Then WebSockets are closed with
+        /// code 1001 and the rest is cut off. Default 30s.
+        max: Spanned<Span> = default("30s").range("0s", "1h");
     }
 }
 
@@ -81,6 +89,15 @@ pub enum AdminAddress {
     Tcp(SocketAddr),
     /// A Unix socket; an absolute path.
     Unix(PathBuf),
+}
+
+impl fmt::Display for AdminAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 impl Value for AdminAddress {

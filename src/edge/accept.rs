@@ -4,8 +4,8 @@
 use super::connection::{Counsel, Door, serve};
 use super::open::Entrance;
 use super::sweep;
-use crate::base::clock::Clock;
-use crate::exchange::listener::Listener;
+use crate::base::clock::{Clock, Now};
+use crate::exchange::listener::{Listener, Patience};
 use pingora::apps::HttpServerApp;
 use std::collections::HashMap;
 use std::io;
@@ -73,7 +73,9 @@ impl Socket {
 enum Order {
     /// Begins to accept; the listener of this name stops.
     Open(Socket, Arc<Entrance>, Arc<str>),
-    Close(Arc<str>, oneshot::Sender<()>),
+    Close(Arc<str>, End, oneshot::Sender<()>),
+    /// Answers once a timer has run.
+    Beat(oneshot::Sender<()>),
     Quit,
 }
 
@@ -81,7 +83,7 @@ enum Order {
 enum End {
     /// It closes.
     Closed,
-    /// Another one accepts on the same socket.
+    /// Another listener or another process accepts on the same socket.
     Replaced,
 }
 
@@ -157,16 +159,37 @@ impl Edge {
         }
     }
 
-    /// Stops accepting and tells idle connections to go; returns once the socket is closed.
-    pub async fn close(&self, listener: &Listener) {
-        listener.stop();
+    /// Stops accepting and lets connections end; returns once the socket is closed.
+    pub async fn close(&self, listener: &Listener, now: Now, patience: Patience) {
+        listener.stop(now, patience);
+        self.end(listener, || End::Closed).await;
+    }
+
+    /// The same for a socket on which another process accepts: what waits there is its.
+    pub async fn leave(&self, listener: &Listener, now: Now, patience: Patience) {
+        listener.stop(now, patience);
+        self.end(listener, || End::Replaced).await;
+    }
+
+    async fn end(&self, listener: &Listener, why: impl Fn() -> End) {
         for worker in &self.workers {
             let (done, closed) = oneshot::channel();
-            let order = Order::Close(listener.name.clone(), done);
+            let order = Order::Close(listener.name.clone(), why(), done);
             if worker.orders.send(order).is_ok() {
                 let _ = closed.await;
             }
         }
+    }
+
+    /// Returns once every worker has finished what it was computing and has run a timer; false if one
+    /// is gone.
+    pub async fn beat(&self) -> bool {
+        let mut all = true;
+        for worker in &self.workers {
+            let (done, beaten) = oneshot::channel();
+            all &= worker.orders.send(Order::Beat(done)).is_ok() && beaten.await.is_ok();
+        }
+        all
     }
 }
 
@@ -215,9 +238,13 @@ async fn work<A>(
                 }
                 open.insert(name, (close, accepting));
             }
-            Order::Close(name, done) => {
+            Order::Beat(done) => {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                let _ = done.send(());
+            }
+            Order::Close(name, why, done) => {
                 if let Some((close, accepting)) = open.remove(&name) {
-                    let _ = close.send(End::Closed);
+                    let _ = close.send(why);
                     let _ = accepting.await;
                 }
                 let _ = done.send(());

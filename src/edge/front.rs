@@ -5,6 +5,7 @@
 mod stream;
 #[cfg(test)]
 mod tests;
+mod tunnel;
 
 use super::body::Delimiter;
 use super::guard::{Guard, Step};
@@ -24,6 +25,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tunnel::Tunnel;
 
 /// Writes up to this many bytes are gathered, so that header and body leave in one call.
 const WRITE_BUFFER: usize = 16 * 1024;
@@ -51,6 +53,8 @@ pub struct Front {
     /// own. And how much of `rest` has passed.
     guard: Option<Box<Guard>>,
     passed: usize,
+    /// Set where the protocol is switched.
+    tunnel: Option<Box<Tunnel>>,
     written: Vec<u8>,
     gone: bool,
     answered: bool,
@@ -80,6 +84,7 @@ impl Front {
             conn,
             guard: None,
             passed: 0,
+            tunnel: None,
             written: Vec::new(),
             gone: false,
             answered: false,
@@ -127,6 +132,9 @@ impl Front {
     /// Gathers small writes; larger ones go out together with what was gathered.
     fn put(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         self.answered = true;
+        if self.conn.is_tunnel() {
+            return self.put_tunnel(cx, bufs);
+        }
         let put = ready!(self.put_some(cx, bufs));
         if let (Some(guard), Ok(n)) = (self.guard.as_deref_mut(), &put) {
             guard.wrote(*n);
@@ -272,19 +280,6 @@ impl Front {
         }
         self.gone = buf.filled().len() == before;
         Poll::Ready(Ok(()))
-    }
-
-    /// Fills `buf` with what the client of a tunnel says. Pingora ends both directions with the
-    /// client's: that end is told only once the service has nothing more to say either.
-    fn poll_tunnel(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if !self.gone {
-            ready!(self.poll_raw(cx, buf))?;
-            if !self.gone {
-                return Poll::Ready(Ok(()));
-            }
-            self.conn.half_close();
-        }
-        expire(&self.conn, cx).map(|_| Ok(()))
     }
 
     /// Fills `buf` with frames that the guard lets pass. An error ends the stream for the reader;
@@ -482,9 +477,13 @@ impl Drop for Front {
         if self.conn.is_slow_reader() {
             return transport.abandon();
         }
+        let told = self.tunnel.as_ref().is_some_and(|tunnel| tunnel.is_told());
+        if self.conn.is_ending() && !told && !self.gone {
+            self.conn.listener.cut_off();
+        }
         // Closing a socket with unread bytes resets it, and the client loses the answer it was
-        // sent (RFC 9112 §9.6): read on for a moment.
-        let unread = self.answered && !self.gone;
+        // sent (RFC 9112 §9.6): read on for a moment. So does what crosses the end of an idle one.
+        let unread = (self.answered || self.conn.is_stopped()) && !self.gone;
         if let (true, Ok(runtime)) = (unread, tokio::runtime::Handle::try_current()) {
             // A drain waits for answers that are still on their way, not for clients to hang up.
             let owed = !written.is_empty() || !self.rest.is_empty() || !self.body.done();

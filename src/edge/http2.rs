@@ -98,11 +98,11 @@ where
     streams.serve(h2).await;
 }
 
-/// Reads the preface under the header's deadline. What is no HTTP/2 gets an answer that says so,
-/// unless TLS had it promised.
+/// Reads the preface under the header's deadline; a drain ends the wait for it as that for a request.
+/// What is no HTTP/2 gets an answer that says so, unless TLS had it promised.
 async fn preface<A>(front: &mut Front, door: &Door<A>) -> bool {
     let deadline = door.listener.terms.header_ms;
-    front.conn.arm(Phase::Header, door.clock.now(), deadline);
+    front.conn.arm(Phase::Idle, door.clock.now(), deadline);
     loop {
         let known = front.rest.len().min(PREFACE.len());
         if front.rest[..known] != PREFACE[..known] {

@@ -8,6 +8,7 @@ pub mod accept;
 pub mod bare;
 pub mod body;
 pub mod connection;
+pub mod frames;
 pub mod front;
 pub mod guard;
 pub mod head;

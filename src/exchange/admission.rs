@@ -68,6 +68,11 @@ impl Admission {
         Self { caps, held }
     }
 
+    /// How many may be in.
+    pub fn caps(&self) -> &Caps {
+        &self.caps
+    }
+
     /// Connections open now.
     pub fn open(&self) -> usize {
         self.held.open.load(Relaxed)

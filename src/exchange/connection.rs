@@ -1,7 +1,7 @@
 //! What is known of one client connection, shared by the edge, the sweeper and the request on it.
 
 use super::admission::Pass;
-use super::listener::Listener;
+use super::listener::{Leave, Listener, Tunneled};
 use super::tls::TlsInfo;
 use crate::base::clock::Now;
 use crate::base::net::canonical;
@@ -41,9 +41,14 @@ impl Phase {
         Self::Leaving,
     ];
 
-    /// Whether a drain may end it.
-    fn may_be_stopped(self) -> bool {
-        matches!(self, Self::Idle | Self::Streams)
+    /// Whether a drain ends it: between requests once the time for another one is over, and where
+    /// streams are only begun anew at once.
+    fn is_stopped_by(self, leave: Leave, now_ms: u64) -> bool {
+        match self {
+            Self::Idle => now_ms >= leave.idle_by_ms,
+            Self::Streams => true,
+            Self::Header | Self::Busy | Self::Leaving => false,
+        }
     }
 }
 
@@ -52,6 +57,9 @@ const STALL_MS: u64 = 500;
 
 /// How long, in milliseconds, a tunnel whose client has said all it had to say may be silent.
 const HALF_OPEN_MS: u64 = 2000;
+
+/// Milliseconds that a tunnel which ends may wait for the end of a frame.
+const LAST_FRAME_MS: u64 = 500;
 
 /// Milliseconds that a body may let us wait in all before its rate counts.
 pub const GRACE_MS: u64 = 5000;
@@ -103,7 +111,9 @@ pub struct Connection {
     /// Of an HTTP/2 connection: how many of its streams were.
     resets: AtomicU32,
     /// Bytes go both ways as they come: the protocol was switched.
-    tunnel: AtomicBool,
+    tunnel: OnceLock<Tunneled>,
+    /// Of a tunnel: its listener drains, and its time is over.
+    ending: AtomicBool,
     /// Of a tunnel: its client has ended its direction since the last sweep.
     half_closed: AtomicBool,
     waker: Mutex<Option<Waker>>,
@@ -160,7 +170,8 @@ impl Connection {
             requests: AtomicU32::new(0),
             was_reset: AtomicBool::new(false),
             resets: AtomicU32::new(0),
-            tunnel: AtomicBool::new(false),
+            tunnel: OnceLock::new(),
+            ending: AtomicBool::new(false),
             half_closed: AtomicBool::new(false),
             waker: Mutex::new(None),
             peer_field: OnceLock::new(),
@@ -305,12 +316,24 @@ impl Connection {
 
     /// The protocol is switched (RFC 9110 §7.8): from here on bytes go both ways as they come.
     pub fn open_tunnel(&self) {
-        self.tunnel.store(true, Release);
+        self.tunnel.get_or_init(|| self.listener.tunnel());
     }
 
     /// Whether the protocol is switched.
     pub fn is_tunnel(&self) -> bool {
-        self.tunnel.load(Acquire)
+        self.tunnel.get().is_some()
+    }
+
+    /// Whether it is a tunnel that a drain ends.
+    pub fn is_ending(&self) -> bool {
+        self.ending.load(Acquire)
+    }
+
+    /// Lets a tunnel that ends do so for so many more milliseconds.
+    pub fn end_later(&self, more_ms: u64) {
+        let end = self.swept_ms().saturating_add(more_ms);
+        self.end_ms.store(end, Relaxed);
+        self.due_ms.store(end, Release);
     }
 
     /// Notes that the client of a tunnel has ended its direction. The other one goes on as long as it
@@ -377,6 +400,11 @@ impl Connection {
         self.fired.load(Acquire) == SLOW_READER
     }
 
+    /// Whether it was ended by a drain, between requests.
+    pub fn is_stopped(&self) -> bool {
+        self.fired.load(Acquire) == STOPPED
+    }
+
     /// Whether it has been told to go, by time or by a drain.
     pub fn told_to_go(&self) -> bool {
         self.fired.load(Acquire) != NOT_FIRED
@@ -411,8 +439,14 @@ impl Connection {
         let slow_reader = self.is_blocked() && self.takes_nothing(now_ms);
         self.swept_ms.store(now_ms, Relaxed);
         let due = now_ms >= self.due_ms.load(Acquire);
-        let may_stop = self.phase().may_be_stopped();
-        let verdict = match (may_stop && self.listener.stopping(), due) {
+        let leave = self.listener.leave();
+        let stop = leave.is_some_and(|leave| self.phase().is_stopped_by(leave, now_ms));
+        let end = leave.is_some_and(|leave| self.is_tunnel() && now_ms >= leave.max_by_ms);
+        if end && !self.ending.swap(true, AcqRel) {
+            self.end_by(now, LAST_FRAME_MS);
+            return self.wake();
+        }
+        let verdict = match (stop, due) {
             (true, _) => STOPPED,
             (_, true) => DUE,
             _ if slow_body => SLOW_BODY,
@@ -420,6 +454,11 @@ impl Connection {
             _ => return,
         };
         self.fired.store(verdict, Release);
+        self.wake();
+    }
+
+    /// Wakes whoever waits for a time limit.
+    fn wake(&self) {
         let mut kept = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(waker) = kept.take() {
             waker.wake();

@@ -1,11 +1,12 @@
 //! One listener as its connections and their requests see it.
 
 use super::admission::{Admission, Caps};
+use crate::base::clock::Now;
 use crate::base::net::Networks;
 use crate::observe::metrics::ListenerMetrics;
 use std::sync::Arc;
 use std::sync::atomic::{
-    AtomicBool, AtomicUsize,
+    AtomicBool, AtomicU64, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
 
@@ -110,10 +111,55 @@ pub struct Listener {
 
 /// What a listener has in common with those whose place it took: a connection stays with the one that
 /// it came by.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Life {
     stopping: AtomicBool,
+    idle_by_ms: AtomicU64,
+    max_by_ms: AtomicU64,
     lingering: AtomicUsize,
+    tunnels: AtomicUsize,
+    cut_off: AtomicBool,
+}
+
+impl Default for Life {
+    fn default() -> Self {
+        Self {
+            stopping: AtomicBool::new(false),
+            idle_by_ms: AtomicU64::new(u64::MAX),
+            max_by_ms: AtomicU64::new(u64::MAX),
+            lingering: AtomicUsize::new(0),
+            tunnels: AtomicUsize::new(0),
+            cut_off: AtomicBool::new(false),
+        }
+    }
+}
+
+/// How long a listener that accepts no more waits for its connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// Milliseconds in which an idle connection may send one more request; no more than `max_ms`.
+    pub idle_ms: u64,
+    /// Milliseconds after which WebSockets are ended.
+    pub max_ms: u64,
+}
+
+/// Until when, in milliseconds of the worker's clock.
+#[derive(Clone, Copy, Debug)]
+pub struct Leave {
+    /// An idle connection may send one more request.
+    pub idle_by_ms: u64,
+    /// A WebSocket may go on.
+    pub max_by_ms: u64,
+}
+
+/// A WebSocket that goes by a listener.
+#[derive(Debug)]
+pub struct Tunneled(Arc<Listener>);
+
+impl Drop for Tunneled {
+    fn drop(&mut self) {
+        self.0.life.tunnels.fetch_sub(1, Relaxed);
+    }
 }
 
 /// A connection that is over but for the client's hanging up.
@@ -138,21 +184,13 @@ impl Listener {
         }
     }
 
-    /// One that takes this one's place. Its connections count, and go when it stops.
+    /// The same in the place of another. That one's connections count, and go when this one stops.
     #[must_use]
-    pub fn succeeded_by(
-        &self,
-        name: &str,
-        metrics: Arc<ListenerMetrics>,
-        terms: Terms,
-        caps: Caps,
-    ) -> Self {
+    pub fn in_place_of(self, before: &Self) -> Self {
         Self {
-            name: name.into(),
-            terms,
-            admission: Arc::new(self.admission.with_caps(caps)),
-            metrics,
-            life: self.life.clone(),
+            admission: Arc::new(before.admission.with_caps(self.admission.caps().clone())),
+            life: before.life.clone(),
+            ..self
         }
     }
 
@@ -162,9 +200,39 @@ impl Listener {
         Lingering(self.clone())
     }
 
-    /// From now on each connection is closed after the request it is busy with.
-    pub fn stop(&self) {
+    /// Counts a WebSocket for as long as what is given back is there.
+    pub fn tunnel(self: &Arc<Self>) -> Tunneled {
+        self.life.tunnels.fetch_add(1, Relaxed);
+        Tunneled(self.clone())
+    }
+
+    /// From now on each connection is closed after the request it is busy with, or, if it is idle,
+    /// after one more. Who was promised less before keeps to that.
+    pub fn stop(&self, now: Now, patience: Patience) {
+        let now_ms = now.mono_ns / 1_000_000;
+        let by = |ms: u64| now_ms.saturating_add(ms);
+        let idle_ms = patience.idle_ms.min(patience.max_ms);
+        self.life.idle_by_ms.fetch_min(by(idle_ms), Relaxed);
+        self.life.max_by_ms.fetch_min(by(patience.max_ms), Relaxed);
         self.life.stopping.store(true, Release);
+    }
+
+    /// Until when its connections may go on, if it is draining.
+    pub fn leave(&self) -> Option<Leave> {
+        self.stopping().then(|| Leave {
+            idle_by_ms: self.life.idle_by_ms.load(Relaxed),
+            max_by_ms: self.life.max_by_ms.load(Relaxed),
+        })
+    }
+
+    /// Notes that a WebSocket was ended without a word.
+    pub fn cut_off(&self) {
+        self.life.cut_off.store(true, Relaxed);
+    }
+
+    /// Whether one was.
+    pub fn has_cut_off(&self) -> bool {
+        self.life.cut_off.load(Relaxed)
     }
 
     /// Whether the listener is draining.
@@ -175,6 +243,17 @@ impl Listener {
     /// Counts a request refused while its header was read.
     pub fn refused(&self) {
         self.metrics.refused();
+    }
+
+    /// Connections that have a socket.
+    pub fn open(&self) -> usize {
+        self.admission.open()
+    }
+
+    /// Whether there are WebSockets, or connections that only wait for their clients to hang up: what
+    /// ends by itself within moments of the end of a drain.
+    pub fn has_ending(&self) -> bool {
+        self.life.tunnels.load(Relaxed) + self.life.lingering.load(Relaxed) > 0
     }
 
     /// Connections that something is still owed, those included whose TLS is not yet agreed on.

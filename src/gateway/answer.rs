@@ -78,6 +78,7 @@ pub fn status(reason: Reason) -> (u16, &'static str) {
         Reason::CircuitOpen | Reason::NoHealthyTarget | Reason::Overloaded => {
             (503, "Service temporarily unavailable")
         }
+        Reason::GoingAway => (503, "Going away"),
         Reason::KeysUnavailable => (503, "Authentication temporarily unavailable"),
         Reason::UpstreamTimeout => (504, "Gateway timeout"),
         Reason::DeadlineExceeded => (504, "Deadline exceeded"),

@@ -10,6 +10,7 @@ use std::io;
 /// The reason behind an error of Pingora's. `body_complete`: the whole request body has come.
 pub fn reason(error: &Error, conn: &Connection, body_complete: bool) -> Reason {
     match (error.esource(), error.etype()) {
+        _ if conn.is_ending() => return Reason::GoingAway,
         // A client that does not read its answer holds up the write, not the service.
         (ErrorSource::Downstream, ErrorType::WriteTimedout) => return Reason::ClientTooSlow,
         (ErrorSource::Downstream, ErrorType::WriteError) if conn.is_slow_reader() => {

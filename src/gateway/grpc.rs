@@ -211,6 +211,7 @@ pub fn status(reason: Reason) -> Status {
         | Reason::NoHealthyTarget
         | Reason::Overloaded
         | Reason::Misdirected
+        | Reason::GoingAway
         | Reason::KeysUnavailable => Status::UNAVAILABLE,
     }
 }

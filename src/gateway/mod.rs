@@ -41,8 +41,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
+/// What is told of the config in use.
+#[derive(Debug, Default)]
+pub struct InUse {
+    /// What tells its file from others.
+    pub hash: String,
+    /// When it was taken up, in seconds since the epoch.
+    pub since_s: u64,
+    /// Why the last one that was to take its place did not.
+    pub fault: Option<String>,
+}
+
 /// What all workers share.
 pub struct Shared {
+    /// What is told of the config in use.
+    pub in_use: ArcSwap<InUse>,
     /// The config in use.
     pub snapshot: ArcSwap<Snapshot>,
     /// The clock.

@@ -25,6 +25,10 @@ pub fn end(shared: &Shared, session: &mut Session, error: Option<&Error>, ctx: &
     if let (Some(_), None, false) = (error, &exchange.refusal, ctx.unsent) {
         exchange.refusal = Some(Refusal::new(Reason::InternalError));
     }
+    if exchange.conn.is_ending() {
+        // Whatever else was the end of it.
+        exchange.refusal = Some(Refusal::new(Reason::GoingAway));
+    }
     let sent = Sent {
         status: fail::begun(session).unwrap_or(0),
         bytes_in: ctx.bytes_in,

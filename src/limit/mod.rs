@@ -82,10 +82,32 @@ impl Key {
     fn bits(self) -> u128 {
         self.0
     }
+
+    /// Its bits, for a process that has the same [`secret`].
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0.to_le_bytes()
+    }
+
+    /// The key that has these bits.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(u128::from_le_bytes(bytes))
+    }
+}
+
+static SECRET: OnceLock<(u64, u64)> = OnceLock::new();
+
+/// What keys are made with in this process. Whoever knows it can aim two clients at one count: it
+/// goes to the process that takes this one's place and nowhere else.
+pub fn secret() -> (u64, u64) {
+    process_secret()
+}
+
+/// Takes the secret of the process whose counts are taken over. False if keys were made already.
+pub fn adopt(secret: (u64, u64)) -> bool {
+    SECRET.set(secret).is_ok()
 }
 
 fn process_secret() -> (u64, u64) {
-    static SECRET: OnceLock<(u64, u64)> = OnceLock::new();
     // RandomState is seeded by the operating system, anew for each process.
     *SECRET.get_or_init(|| {
         let draw = || RandomState::new().build_hasher().finish();

@@ -176,8 +176,12 @@ impl Metrics {
         self.token_cache[usize::from(hit)].inc();
     }
 
-    /// Notes that a configuration was loaded and is in use, at `unix_s` seconds since the epoch.
-    pub fn config_loaded(&self, unix_s: u64) {
+    /// Notes that a configuration was loaded and is in use, at `unix_s` seconds since the epoch; `hash`
+    /// tells its file from others.
+    pub fn config_loaded(&self, unix_s: u64, hash: &str) {
+        let info = &self.families.config_info;
+        info.reset();
+        info.with_label_values(&[hash]).set(1);
         self.config.ok.set(1);
         self.config.loaded.set(define::clamp(unix_s));
         self.config.loads[1].inc();
@@ -406,7 +410,8 @@ mod tests {
         metrics.limiter("standard").update(12, 5);
         metrics.limiter("standard").update(10, 7);
         metrics.token_cache(true);
-        metrics.config_loaded(1_700_000_200);
+        metrics.config_loaded(1_700_000_100, "abad1dea");
+        metrics.config_loaded(1_700_000_200, "0123abcd");
         shows(
             &metrics,
             &[
@@ -423,8 +428,10 @@ mod tests {
                 "tollgate_token_cache_lookups_total{result=\"miss\"} 0",
                 "tollgate_config_last_reload_successful 1",
                 "tollgate_config_load_timestamp_seconds 1700000200",
+                "tollgate_config_info{hash=\"0123abcd\"} 1",
             ],
         );
+        assert!(!metrics.render().contains("abad1dea"), "one is in use");
         metrics.config_refused();
         shows(
             &metrics,

@@ -107,6 +107,8 @@ reasons! {
     Misdirected = "misdirected",
     /// Nothing moved through a tunnel for too long.
     IdleTimeout = "idle_timeout",
+    /// A WebSocket was closed because what it came by ends (RFC 6455 §7.4.1).
+    GoingAway = "going_away",
     /// The client's own deadline passed (gRPC's `grpc-timeout`).
     DeadlineExceeded = "deadline_exceeded",
     /// The client left before its answer was whole.

@@ -1,7 +1,7 @@
 //! From the listeners of a config to bound sockets and what each of them grants its clients.
 
-use super::StartFault;
 use super::reload::Running;
+use super::{Inherited, StartFault};
 use crate::base::net::{Network, Networks};
 use crate::base::units::ByteSize;
 use crate::config::listener::{
@@ -46,12 +46,14 @@ pub(super) fn open(
     tls: &Loaded,
     metrics: &Metrics,
     running: Option<&Running>,
+    inherited: &Inherited,
 ) -> Result<Vec<Door>, StartFault> {
     let plan = Plan {
         conf,
         tls,
         metrics,
         running,
+        inherited,
         trusted: networks(&conf.trusted_proxies),
     };
     conf.listeners.iter().map(|l| plan.door(&l.value)).collect()
@@ -62,6 +64,7 @@ struct Plan<'a> {
     tls: &'a Loaded,
     metrics: &'a Metrics,
     running: Option<&'a Running>,
+    inherited: &'a Inherited,
     trusted: Networks,
 }
 
@@ -74,8 +77,9 @@ impl Plan<'_> {
             let named = *door.entrance.listener.name == *conf.name.value;
             door.wanted == wanted && (named || wanted.port() != 0)
         });
-        let socket = match old {
-            Some(old) => old.socket.share(),
+        let inherited = || self.inherited.listener(&conf.name.value, wanted);
+        let socket = match old.map(|old| &old.socket).or_else(inherited) {
+            Some(socket) => socket.share(),
             None => Socket::bind(wanted),
         };
         let socket = socket.map_err(|why| StartFault::Bind {
@@ -179,12 +183,12 @@ fn entrance(
         exempt: trusted.clone(),
     };
     let metrics = metrics.listener(&name.value);
-    let listener = match before {
-        Some(before) => before.succeeded_by(&name.value, metrics, terms, caps),
-        None => Listener::new(&name.value, metrics, terms, caps),
-    };
+    let listener = Listener::new(&name.value, metrics, terms, caps);
     Entrance {
-        listener: Arc::new(listener),
+        listener: Arc::new(match before {
+            Some(before) => listener.in_place_of(before),
+            None => listener,
+        }),
         tls,
         proxied: proxy_protocol.as_ref().map(|p| proxied(&p.value)),
         h2c: protocol.value == ProtocolConf::H2c,
@@ -251,10 +255,12 @@ fn http2_limits(conf: &Http2Conf) -> Http2Limits {
 ///
 /// # Errors
 /// It cannot be bound.
-pub(super) fn bind_admin(conf: &AdminConf) -> Result<Socket, StartFault> {
-    let (bound, address) = match &conf.address.value {
-        AdminAddress::Tcp(address) => (Socket::bind(*address), address.to_string()),
-        AdminAddress::Unix(path) => (bind_unix(path), path.display().to_string()),
+pub(super) fn bind_admin(conf: &AdminConf, inherited: &Inherited) -> Result<Socket, StartFault> {
+    let address = conf.address.value.to_string();
+    let bound = match (inherited.admin(&address), &conf.address.value) {
+        (Some(socket), _) => socket.share(),
+        (None, AdminAddress::Tcp(address)) => Socket::bind(*address),
+        (None, AdminAddress::Unix(path)) => bind_unix(path),
     };
     bound.map_err(|why| StartFault::Bind {
         name: "admin".to_owned(),

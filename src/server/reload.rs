@@ -1,14 +1,16 @@
 //! Another config while it serves: all of it is taken up, or nothing.
 
 use super::listeners::{self, Door};
-use super::{Server, StartFault, prepare};
+use super::{Inherited, Server, StartFault, prepare};
 use crate::config::diff::{Difference, diff};
 use crate::config::{FileConf, Loaded};
 use crate::edge::tls::{Loaded as LoadedTls, Tls};
 use crate::exchange::listener::Listener;
+use crate::gateway::InUse;
 use crate::snapshot::compile::Tools;
 use crate::snapshot::kept::Before;
 use std::collections::HashSet;
+use std::fmt::Display;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 /// What the config in use was made into, beside the snapshot.
@@ -21,9 +23,21 @@ pub(super) struct Running {
     pub(super) tls: Vec<(Arc<str>, Arc<Tls>)>,
     /// Listeners that were closed and may still have connections.
     pub(super) leaving: Vec<Arc<Listener>>,
+    /// Whether another process accepts now.
+    pub(super) handed_over: bool,
 }
 
 impl Running {
+    /// The listeners in whose place no other comes.
+    fn without(&self, planned: &[Door]) -> Vec<Arc<Listener>> {
+        let goes_on = |old: &Door| {
+            let name = Some(&old.entrance.listener.name);
+            planned.iter().any(|new| new.replaces.as_ref() == name)
+        };
+        let gone = self.doors.iter().filter(|old| !goes_on(old));
+        gone.map(|door| door.entrance.listener.clone()).collect()
+    }
+
     /// What TLS serves a listener, if its config is the same.
     fn tls(&self, name: &str, conf: &FileConf) -> Option<&Arc<Tls>> {
         let of = |conf: &FileConf| {
@@ -60,15 +74,39 @@ impl Server {
     /// See [`StartFault`]: everything is as it was.
     pub fn reload(&self, loaded: Loaded) -> Result<Vec<Difference>, StartFault> {
         let mut running = self.running();
+        let hash = loaded.hash.clone();
         let taken_up = self.take_up(&mut running, loaded);
         // Whatever was made for a config that is refused shows in no metric.
         self.show_only(&running.conf);
-        let metrics = &self.shared.metrics;
         match &taken_up {
-            Ok(_) => metrics.config_loaded(self.shared.clock.now().unix_s()),
-            Err(_) => metrics.config_refused(),
+            Ok(_) => {
+                let since_s = self.shared.clock.now().unix_s();
+                self.shared.metrics.config_loaded(since_s, &hash);
+                self.shared.in_use.store(Arc::new(InUse {
+                    hash,
+                    since_s,
+                    fault: None,
+                }));
+            }
+            Err(fault) => self.refused(fault),
         }
         taken_up
+    }
+
+    /// Notes why a config was not taken up; for one that is none, too.
+    pub fn refused(&self, fault: &dyn Display) {
+        self.shared.metrics.config_refused();
+        let InUse { hash, since_s, .. } = &**self.shared.in_use.load();
+        self.shared.in_use.store(Arc::new(InUse {
+            hash: hash.clone(),
+            since_s: *since_s,
+            fault: Some(fault.to_string()),
+        }));
+    }
+
+    /// Whether the config in use has its file watched.
+    pub fn watches_config(&self) -> bool {
+        self.running().conf.server.watch.value
     }
 
     fn prepared(
@@ -102,7 +140,8 @@ impl Server {
                 *made = old.clone();
             }
         }
-        let planned = listeners::open(conf, &tls, &self.shared.metrics, Some(running))?;
+        let metrics = &self.shared.metrics;
+        let planned = listeners::open(conf, &tls, metrics, Some(running), &Inherited::default())?;
         let Some(edge) = &self.edge else {
             return Ok(Vec::new());
         };
@@ -129,20 +168,11 @@ impl Server {
                 edge.open(shares, &door.entrance, door.replaces.as_ref());
             }
         }
-        let goes_on = |old: &Door| {
-            let name = Some(&old.entrance.listener.name);
-            planned.iter().any(|new| new.replaces.as_ref() == name)
-        };
-        let gone = running.doors.iter().filter(|old| !goes_on(old));
-        let gone: Vec<_> = gone.map(|door| door.entrance.listener.clone()).collect();
+        let gone = running.without(&planned);
         // Before they are closed: a socket here would keep its listener open, and whoever connects
         // meanwhile would be reset.
         running.doors = planned;
-        self.background.block_on(async {
-            for listener in &gone {
-                edge.close(listener).await;
-            }
-        });
+        self.leave(&gone, &conf.server.drain);
         running.leaving.retain(|listener| listener.active() > 0);
         running.leaving.extend(gone);
         running.tls = tls.by_listener;

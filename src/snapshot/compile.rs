@@ -78,9 +78,8 @@ pub fn compile(conf: &FileConf, tools: &Tools<'_>) -> Result<Snapshot, Faults> {
     let mut findings = Findings::default();
     let identities = Identities::compile(identity, tools, &mut findings);
     let limits = Limits::compile(limits, tools, &mut findings);
-    let flood = flood
-        .as_ref()
-        .and_then(|flood| findings.keep(flood_limit(flood, tools)));
+    let flood = flood.as_ref().map(|flood| flood_limit(flood, tools));
+    let flood = flood.and_then(|made| findings.keep(made));
     let pools: Vec<_> = upstreams
         .iter()
         .filter_map(|u| findings.keep(upstreams::compile(&u.value, tools)))

@@ -167,7 +167,15 @@ impl Running {
     /// Starts it and waits until the listener `public` serves.
     #[track_caller]
     pub fn start(config: &str) -> Running {
-        let mut command = tollgate(&["run", "-c", config]);
+        Self::start_as(env!("CARGO_BIN_EXE_tollgate"), config)
+    }
+
+    /// The same from another file.
+    #[track_caller]
+    pub fn start_as(program: &str, config: &str) -> Running {
+        let mut command = Command::new(program);
+        command.args(["run", "-c", config]).env_remove("RUST_LOG");
+        command.stdin(Stdio::null());
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary runs");
         let lines = follow(child.stderr.take().expect("piped"));
@@ -196,6 +204,11 @@ impl Running {
             }
             passed.push(line);
         }
+    }
+
+    /// Where it serves.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Sends it a signal.

@@ -9,7 +9,7 @@ use tollgate::edge::accept::{Edge, Socket};
 use tollgate::edge::connection::Counsel;
 use tollgate::edge::open::Entrance;
 use tollgate::exchange::admission::Caps;
-use tollgate::exchange::listener::{Listener, Terms};
+use tollgate::exchange::listener::{Listener, Patience, Terms};
 
 const SMALL: &str = "listeners: [{ name: public, address: \"127.0.0.1:0\", header_timeout: 300ms, \
      idle_timeout: 400ms, max_header_bytes: 1KiB, max_headers: 8, max_uri_bytes: 100B }]\n";
@@ -439,7 +439,12 @@ fn a_listener_is_added_and_one_closes_while_others_serve() {
         origin.seen().iter().any(|s| s.target == "/held")
     });
     let runtime = tokio::runtime::Builder::new_current_thread().build();
-    runtime.expect("a runtime").block_on(edge.close(&first));
+    let patience = Patience {
+        idle_ms: 0,
+        max_ms: 60_000,
+    };
+    let closing = edge.close(&first, shared.clock.now(), patience);
+    runtime.expect("a runtime").block_on(closing);
     assert!(std::net::TcpStream::connect(a).is_err(), "it is closed");
     at_a.ends();
     assert_eq!(at_b.ask(&Req::get("/b2")).text(), "/b2", "kept alive");

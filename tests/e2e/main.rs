@@ -47,6 +47,7 @@ mod tls_reload;
 mod tls_told;
 mod tokens;
 mod tunnel;
+mod tunnel_end;
 mod upload;
 mod upstream;
 mod upstream_h2;

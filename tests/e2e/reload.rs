@@ -154,7 +154,7 @@ fn circuits_targets_and_keys_go_on() {
     let (sick, well) = (Origin::scripted(|_| Act::status(500)), Origin::start());
     let text = |more: &str| {
         format!(
-            "server: {{ workers: 1, drain: {{ timeout: 5s }} }}\n\
+            "server: {{ workers: 1, drain: {{ idle: 0s, max: 5s }} }}\n\
              identity: {{ jwt: [{{ name: corp, issuer: \"{}\", audiences: [api], algorithms: [RS256],\n\
              \x20 jwks: {{ url: \"http://{issuer}/jwks.json\", refresh: 1h }} }}] }}\n\
              upstreams:\n\
@@ -182,11 +182,8 @@ fn circuits_targets_and_keys_go_on() {
         let more = format!(", timeouts: {{ total: {}s }}", 20 + n);
         let changed = gateway.reload(&text(&more));
         assert_eq!(changed, Ok(vec!["upstream `well`: changed".to_owned()]));
-        assert_eq!(
-            gateway.get("/sick").is(),
-            (503, "circuit_open".into()),
-            "reload {n}"
-        );
+        let sick = gateway.get("/sick").is();
+        assert_eq!(sick, (503, "circuit_open".into()), "reload {n}");
         assert_eq!(ask(), 200);
     }
     assert_eq!(issuer.hits(), 1, "the keys are there");
@@ -197,18 +194,15 @@ fn circuits_targets_and_keys_go_on() {
     );
     // Without the issuer nobody fetches; with it again, anew.
     let without = format!(
-        "server: {{ workers: 1, drain: {{ timeout: 5s }} }}\n{}",
+        "server: {{ workers: 1, drain: {{ idle: 0s, max: 5s }} }}\n{}",
         open(&well)
     );
     assert!(gateway.reload(&without).is_ok());
     assert_eq!(gateway.get("/").status, 200);
     assert!(gateway.reload(&text("")).is_ok());
     assert_eq!(issuer.hits(), 2);
-    assert_eq!(
-        gateway.get("/sick").status,
-        500,
-        "a new upstream has a new circuit"
-    );
+    let sick = gateway.get("/sick").status;
+    assert_eq!(sick, 500, "a new upstream has a new circuit");
 }
 
 #[test]
@@ -254,6 +248,36 @@ fn listeners_are_opened_closed_and_changed_while_connections_stay() {
     assert_eq!(early.ask(&Req::get("/")).status, 200);
     assert!(!gateway.metrics().contains("listener=\"second\""));
     assert!(gateway.drain(), "nothing is left of any of them");
+}
+
+#[test]
+fn a_listener_that_is_removed_lets_idle_connections_ask_once_more() {
+    let origin = Origin::start();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|s| s.local_addr());
+    let second = free.expect("an address");
+    let text = |more: &str| {
+        format!(
+            "server: {{ workers: 1, drain: {{ idle: 60s, max: 60s }} }}\n\
+             listeners: [{{ name: public, address: \"127.0.0.1:0\" }}{more}]\n{}",
+            open(&origin)
+        )
+    };
+    let both = text(&format!(", {{ name: second, address: \"{second}\" }}"));
+    let gateway = Gateway::start(&both);
+    let (mut stays, mut goes) = (gateway.connect(), Client::open(second));
+    for client in [&mut stays, &mut goes] {
+        assert_eq!(client.ask(&Req::get("/")).status, 200);
+    }
+    assert!(gateway.reload(&text("")).is_ok());
+    assert!(TcpStream::connect(second).is_err(), "closed");
+    let last = goes.ask(&Req::get("/"));
+    assert_eq!(
+        (last.status, last.header("connection")),
+        (200, Some("close"))
+    );
+    goes.ends();
+    let answer = stays.ask(&Req::get("/"));
+    assert_ne!(answer.header("connection"), Some("close"));
 }
 
 #[test]
@@ -338,7 +362,7 @@ fn a_plan_says_what_a_reload_would_do_and_does_not() {
     let origin = Origin::start();
     let gateway = Gateway::start(&open(&origin));
     let text = open(&origin).replace("path: /", "path: /api");
-    let server = "server: { workers: 1, drain: { timeout: 5s } }\n";
+    let server = "server: { workers: 1, drain: { idle: 0s, max: 5s } }\n";
     let plan = gateway.plan(&format!("{server}{text}"));
     let later = "`server.workers`: changed, which takes effect with an upgrade or a restart";
     assert_eq!(

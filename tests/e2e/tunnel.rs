@@ -1,4 +1,4 @@
-//! What becomes of a WebSocket once it is open: how much passes, how it ends, what is given back. With
+//! What becomes of a WebSocket once it is open: how much passes, what ends it but a drain, what is given back. With
 //! `TOLLGATE_LONG` set the numbers are those of a release.
 
 use super::support::pki::{Authority, Leaf, Trust};
@@ -355,46 +355,6 @@ fn a_client_that_has_said_all_still_hears_the_answer() {
         gateway.line(&socket.answer)["reason"],
         serde_json::Value::Null
     );
-}
-
-#[test]
-fn a_drain_waits_for_tunnels_and_then_cuts_them() {
-    let origin = serving(echo);
-    let server = "server: { workers: 1, drain: { timeout: 1s } }\n";
-    let config = config_of(&origin, "retries: 0", "websocket: {}");
-    let gateway = Gateway::start(&format!("{server}{config}"));
-    let mut staying = Socket::open(&gateway);
-    let began = Stopwatch::start();
-    thread::scope(|s| {
-        let draining = s.spawn(|| gateway.drain());
-        eventually("no more accepting", || {
-            std::net::TcpStream::connect(gateway.address()).is_err()
-        });
-        staying.echoes("still here");
-        assert!(!draining.join().expect("no panic"), "not all finished");
-    });
-    began.shows(990, 6000);
-    drop(gateway);
-    staying.is_cut();
-    eventually("the service's end, too", || origin.open_connections() == 0);
-}
-
-#[test]
-fn a_drain_ends_with_the_last_tunnel() {
-    let origin = serving(echo);
-    let gateway = before(&origin);
-    let mut socket = Socket::open(&gateway);
-    let began = Stopwatch::start();
-    thread::scope(|s| {
-        let draining = s.spawn(|| gateway.drain());
-        eventually("no more accepting", || {
-            std::net::TcpStream::connect(gateway.address()).is_err()
-        });
-        socket.web.close(None).expect("closes");
-        while socket.web.read().is_ok() {}
-        assert!(draining.join().expect("no panic"), "all finished");
-    });
-    began.shows(0, 4500);
 }
 
 #[test]

@@ -8,6 +8,7 @@
 
 mod balance;
 mod breaker;
+mod frames;
 mod guard;
 mod identity;
 mod limit;

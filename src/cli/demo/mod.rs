@@ -24,7 +24,7 @@ pub fn run(check: bool) -> ExitCode {
     if check {
         return play::play();
     }
-    super::start_messages();
+    super::messages::start();
     let stage = match Stage::open(Ports::Fixed) {
         Ok(stage) => stage,
         Err(why) => {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::exchange::admission::Caps;
-use crate::exchange::listener::Terms;
+use crate::exchange::listener::{Patience, Terms};
 
 fn connection() -> Connection {
     let metrics = crate::observe::metrics::Metrics::new("0", 0).listener("public");
@@ -10,6 +10,11 @@ fn connection() -> Connection {
     let listener = Arc::new(Listener::new("public", metrics, terms, caps));
     let pass = listener.admission.enter().expect("a place");
     Connection::new(listener, ([127, 0, 0, 1], 5000).into(), None, pass)
+}
+
+fn stop(conn: &Connection, idle_ms: u64, max_ms: u64) {
+    conn.listener
+        .stop(Now::at_ms(0), Patience { idle_ms, max_ms });
 }
 
 #[test]
@@ -89,13 +94,61 @@ fn an_end_holds_however_bytes_move() {
 #[test]
 fn a_drain_ends_idle_connections_only() {
     let conn = connection();
-    conn.listener.stop();
+    stop(&conn, 500, 5000);
     conn.arm(Phase::Busy, Now::at_ms(0), 60_000);
-    conn.sweep(Now::at_ms(10));
+    conn.sweep(Now::at_ms(900));
     assert!(!conn.told_to_go());
     conn.arm(Phase::Idle, Now::at_ms(0), 60_000);
-    conn.sweep(Now::at_ms(10));
-    assert!(conn.told_to_go() && !conn.expired());
+    conn.sweep(Now::at_ms(499));
+    assert!(!conn.told_to_go(), "it may send one more request");
+    conn.sweep(Now::at_ms(500));
+    assert!(conn.is_stopped() && !conn.expired());
+    let streams = connection();
+    stop(&streams, 500, 5000);
+    streams.arm(Phase::Streams, Now::at_ms(0), 60_000);
+    streams.sweep(Now::at_ms(1));
+    assert!(streams.is_stopped(), "it is told at once");
+}
+
+#[test]
+fn a_drain_grants_no_more_than_was_granted() {
+    let conn = connection();
+    stop(&conn, 5000, 800);
+    stop(&conn, 5000, 9000);
+    conn.arm(Phase::Idle, Now::at_ms(0), 60_000);
+    conn.sweep(Now::at_ms(799));
+    assert!(!conn.told_to_go());
+    conn.sweep(Now::at_ms(800));
+    assert!(conn.is_stopped(), "idle no longer than at most");
+}
+
+#[test]
+fn a_drain_ends_tunnels_at_last() {
+    let conn = connection();
+    let busy = connection();
+    for conn in [&conn, &busy] {
+        conn.arm(Phase::Busy, Now::at_ms(0), u64::MAX);
+        stop(conn, 0, 1000);
+    }
+    conn.open_tunnel();
+    conn.bound_by_idle(60_000);
+    assert!(conn.listener.has_ending() && !busy.listener.has_ending());
+    conn.sweep(Now::at_ms(999));
+    assert!(!conn.is_ending());
+    for conn in [&conn, &busy] {
+        conn.sweep(Now::at_ms(1000));
+    }
+    assert!(conn.is_ending() && !conn.told_to_go());
+    assert!(!busy.is_ending() && !busy.told_to_go());
+    // However bytes move, it has so long for the end of a frame, and then for the answer.
+    conn.moved(Now::at_ms(1400));
+    conn.sweep(Now::at_ms(1000 + LAST_FRAME_MS - 1));
+    assert!(!conn.expired());
+    conn.end_later(1000);
+    conn.sweep(Now::at_ms(2498));
+    assert!(!conn.expired());
+    conn.sweep(Now::at_ms(2499));
+    assert!(conn.expired());
 }
 
 #[test]

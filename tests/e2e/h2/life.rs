@@ -323,3 +323,70 @@ fn a_drain_waits_for_no_pong() {
         });
     }
 }
+
+/// What a client sends before it can know of the end is served (§6.8).
+#[test]
+fn a_stream_that_crosses_the_first_goaway_is_served() {
+    for over in Over::BOTH {
+        let site = Site::start();
+        let door = site.door(over);
+        let mut idle = Peer::new(&door).expect("a connection");
+        idle.answering = false;
+        thread::scope(|s| {
+            let draining = s.spawn(|| site.gateway.drain());
+            idle.until("GOAWAY", |seen| !seen.goaways.is_empty())
+                .expect("an idle one is told");
+            assert_eq!(idle.seen.goaways, [(MOST, Code::No)], "{over}");
+            let stream = idle.get("/next");
+            idle.answers(stream, 200).expect("served");
+            idle.dies(&[Code::No]).expect("then the connection ends");
+            let (last, _) = idle.seen.goaways[idle.seen.goaways.len() - 1];
+            assert_eq!(last, stream, "{over}");
+            drop(idle);
+            assert!(draining.join().expect("no panic"), "nothing was cut off");
+        });
+    }
+}
+
+/// Each request is answered, or above the last stream of the last GOAWAY: it may be sent elsewhere
+/// without harm. None is reset.
+#[test]
+fn no_stream_under_load_is_lost_to_a_drain() {
+    for over in Over::BOTH {
+        let site = Site::start();
+        let (gateway, door) = (&site.gateway, site.door(over));
+        thread::scope(|s| {
+            let busy: Vec<_> = (0..4)
+                .map(|_| s.spawn(move || asking(&mut Peer::new(&door).expect("a connection"))))
+                .collect();
+            eventually("load", || site.origin.hits() > 100);
+            assert!(gateway.drain(), "nothing was cut off");
+            for peer in busy {
+                peer.join().expect("no panic").expect("nothing is lost");
+            }
+        });
+    }
+}
+
+/// Asks for as long as the connection is there, whatever is said of its end.
+fn asking(c: &mut Peer) -> Verdict {
+    loop {
+        let stream = c.get("/next");
+        loop {
+            let reply = c.seen.reply(stream);
+            if reply.reset.is_some() {
+                return Err(c.told(&format!("stream {stream} was reset")));
+            }
+            if reply.ended {
+                break;
+            }
+            if !c.step()? {
+                let last = c.seen.goaways.last().map(|(last, _)| *last);
+                return match last {
+                    Some(last) if last < stream => Ok(()),
+                    _ => Err(c.told(&format!("stream {stream} is lost, last {last:?}"))),
+                };
+            }
+        }
+    }
+}

@@ -245,7 +245,7 @@ fn completed(yaml: &str, dir: &TempDir) -> String {
     let defaults = [
         (
             "server",
-            "{ workers: 2, drain: { timeout: 5s } }".to_owned(),
+            "{ workers: 2, drain: { idle: 0s, max: 5s } }".to_owned(),
         ),
         (
             "listeners",

@@ -10,7 +10,7 @@ KEYS = pathlib.Path(__file__).resolve().parents[3] / "conf" / "keys"
 TLS = KEYS / "tls"
 
 HEAD = """
-server: {{ workers: 2, drain: {{ timeout: 10s }} }}
+server: {{ workers: 2, drain: {{ max: 10s }} }}
 listeners:
   - {{ name: plain, address: "127.0.0.1:0", protocol: h2c }}
   - name: secure

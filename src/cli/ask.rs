@@ -1,7 +1,8 @@
-//! `tollgate reload` and `tollgate diff`: ask the running gateway, over its admin port.
+//! `tollgate reload`, `tollgate diff` and `tollgate upgrade`: ask the running gateway, over its admin port.
 
 use super::{USAGE, check};
 use crate::base::secret::Secret;
+use crate::base::units::Span;
 use crate::config::server::{AdminAddress, AdminConf};
 use serde_json::Value;
 use std::io::{self, Read, Write};
@@ -21,6 +22,22 @@ pub enum Asked {
     Reload,
     /// What that would change.
     Diff,
+    /// To have a new process take its place within so many seconds.
+    Upgrade(u64),
+}
+
+/// Reads how long an upgrade may take, in whole seconds.
+///
+/// # Errors
+/// It is no duration, or out of range.
+pub fn within(text: &str) -> Result<u64, String> {
+    let span: Result<Span, _> = text.parse();
+    match span.map(|span| span.0.as_secs()) {
+        Ok(seconds @ 1..=600) => Ok(seconds),
+        _ => Err(format!(
+            "found `{text}`, want a duration of 1s to 10m such as `60s`"
+        )),
+    }
 }
 
 /// Runs the command.
@@ -41,7 +58,11 @@ pub fn run(path: &Path, asked: Asked) -> ExitCode {
         Ok((200, answer)) => told(path, asked, &answer),
         Ok((status, answer)) => {
             let fault = answer["fault"].as_str().unwrap_or("it gave no reason");
-            eprintln!("not reloaded (status {status}): {fault}");
+            let not = match asked {
+                Asked::Reload | Asked::Diff => "not reloaded",
+                Asked::Upgrade(_) => "not upgraded, the running gateway serves on",
+            };
+            eprintln!("{not} (status {status}): {fault}");
             ExitCode::FAILURE
         }
         Err(why) => {
@@ -70,6 +91,7 @@ fn told(path: &Path, asked: Asked, answer: &Value) -> ExitCode {
         (Asked::Reload, _) => println!("reloaded"),
         (Asked::Diff, 0) => println!("a reload would change nothing"),
         (Asked::Diff, _) => {}
+        (Asked::Upgrade(_), _) => println!("upgraded: process {} serves", answer["pid"]),
     }
     ExitCode::SUCCESS
 }
@@ -82,15 +104,19 @@ fn same_file(ours: &Path, theirs: &Path) -> bool {
 fn ask(conf: &AdminConf, asked: Asked) -> io::Result<(u16, Value)> {
     let AdminConf { address, token } = conf;
     let request = request(asked, token.as_ref().map(|t| &t.value));
+    let patience = match asked {
+        Asked::Reload | Asked::Diff => PATIENCE,
+        Asked::Upgrade(within) => PATIENCE + Duration::from_secs(within),
+    };
     let answer = match &address.value {
         AdminAddress::Tcp(address) => {
             let stream = TcpStream::connect(address)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_read_timeout(Some(patience))?;
             exchange(stream, &request)?
         }
         AdminAddress::Unix(path) => {
             let stream = UnixStream::connect(path)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_read_timeout(Some(patience))?;
             exchange(stream, &request)?
         }
     };
@@ -102,11 +128,12 @@ fn ask(conf: &AdminConf, asked: Asked) -> io::Result<(u16, Value)> {
 }
 
 fn request(asked: Asked, token: Option<&Secret>) -> Vec<u8> {
-    let method = match asked {
-        Asked::Reload => "POST",
-        Asked::Diff => "GET",
+    let line = match asked {
+        Asked::Reload => "POST /reload".to_owned(),
+        Asked::Diff => "GET /reload".to_owned(),
+        Asked::Upgrade(within) => format!("POST /upgrade?timeout={within}"),
     };
-    let mut request = format!("{method} /reload HTTP/1.1\r\nHost: localhost\r\n").into_bytes();
+    let mut request = format!("{line} HTTP/1.1\r\nHost: localhost\r\n").into_bytes();
     if let Some(token) = token {
         request.extend_from_slice(b"Authorization: Bearer ");
         request.extend_from_slice(token.expose());

@@ -1,0 +1,325 @@
+//! An upgrade as the process that serves sees it: it starts the new one, hands over sockets and counts,
+//! and stops accepting once the new one accepts. Until then any fault leaves everything as it was.
+//!
+//! 1. The new process is started with one end of a nameless pair of sockets as its standard input, and
+//!    is offered every listener's socket.
+//! 2. It reads its config and gets ready up to accepting, or says what is wrong.
+//! 3. It is sent the counts of all exact limits; this process then asks it instead of counting
+//!    ([`asks`]), and sends what was counted meanwhile.
+//! 4. It accepts, on the same sockets, and says so. This process stops, and ends once whatever it has is
+//!    done.
+
+mod asks;
+mod child;
+mod succeed;
+mod wire;
+
+pub use child::{Launch, launch};
+pub use succeed::Succession;
+
+use super::Server;
+use super::drain::granted;
+use super::notify;
+use crate::base::clock::Elsewhere;
+use crate::edge::accept::Socket;
+use crate::filter::rate_limit::Counts;
+use crate::limit;
+use crate::limit::exact::{Cell, FORMAT, Store};
+use asks::Asks;
+use child::Launched;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+use wire::{Kind, Line, PROTOCOL, Waiting};
+
+/// How long the new process may take from the last counts to its first accept.
+const LAST_STEP: Duration = Duration::from_secs(10);
+
+/// How often whoever waits looks around.
+const LOOK_MS: u64 = 50;
+
+/// Cells in a message.
+const CELLS: usize = 65_536;
+
+/// What is offered to the new process.
+#[derive(Debug, Serialize, Deserialize)]
+struct Offer {
+    protocol: u32,
+    version: String,
+    pid: u32,
+    clock: Elsewhere,
+    secret: (u64, u64),
+    cells: u32,
+    /// In the order in which the sockets follow; behind them one for questions.
+    sockets: Vec<Offered>,
+    counts: Vec<Table>,
+}
+
+/// A socket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offered {
+    /// The listener's name.
+    pub name: String,
+    /// Its address, as the config has it.
+    pub address: String,
+    /// Whether it is the admin port's.
+    pub admin: bool,
+}
+
+/// An exact limit's counts.
+#[derive(Debug, Serialize, Deserialize)]
+struct Table {
+    limit: String,
+    buckets: u64,
+}
+
+/// What a process that is ready says of itself.
+#[derive(Debug, Serialize, Deserialize)]
+struct Ready {
+    pid: u32,
+    /// Where its admin port is.
+    admin: Option<String>,
+}
+
+/// Why the new process does not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum UpgradeFault {
+    /// It could not be run at all.
+    #[error("{program} cannot be run: {why}")]
+    Run {
+        /// Its path.
+        program: String,
+        /// The system's word.
+        why: io::Error,
+    },
+    /// It said so, or how it ended.
+    #[error("{0}")]
+    New(String),
+    /// It was neither ready nor gone when the time was over.
+    #[error("the new process was not ready within {0:?} and was ended")]
+    Hangs(Duration),
+    /// This process is told to end.
+    #[error("this process is ending")]
+    Ending,
+    /// Something between the two failed.
+    #[error("the hand-over failed: {0}")]
+    Line(#[from] io::Error),
+}
+
+/// The limits that are handed over, in the order of the offer.
+type Tables = Vec<(String, Arc<Store>)>;
+
+impl Server {
+    /// Has another process take this one's place; its number. `ending` tells it to give up. Nothing may
+    /// be reloaded meanwhile. Behind it this process accepts nothing any more and is to be drained.
+    ///
+    /// # Errors
+    /// See [`UpgradeFault`]; this process serves on, and nothing of the new one is left.
+    pub fn upgrade(
+        &self,
+        launch: &Launch,
+        patience: Duration,
+        ending: &AtomicBool,
+    ) -> Result<u32, UpgradeFault> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let (asks, answers) = UnixStream::pair()?;
+        let (line, asks) = (Line::new(ours)?, Asks::new(asks)?);
+        let mut launched = Launched::start(launch, theirs).map_err(|why| UpgradeFault::Run {
+            program: launch.program.display().to_string(),
+            why,
+        })?;
+        let tables = self.tables();
+        let gone = self.offer(&line, &answers, &tables);
+        // Held here it would seem to live when the new process is gone.
+        drop(answers);
+        let ready = wait(&line, &mut launched, Kind::Ready, patience, ending);
+        // What it said, or how it ended, tells more than that it is gone.
+        let ready = ready.and_then(|body| gone.map_err(UpgradeFault::Line).map(|()| body))?;
+        let ready: Ready = serde_json::from_slice(&ready).map_err(io::Error::from)?;
+        let given = self.give(&line, &asks, &tables);
+        let serves = given.map_err(UpgradeFault::Line).and_then(|()| {
+            wait(
+                &line,
+                &mut launched,
+                Kind::Serving,
+                LAST_STEP,
+                &AtomicBool::new(false),
+            )
+        });
+        if let Err(fault) = serves {
+            for (_, store) in &tables {
+                store.take_back();
+            }
+            return Err(fault);
+        }
+        // While this is still the main process of the service.
+        notify::tell(&format!("MAINPID={}", ready.pid));
+        self.step_aside(ready.admin.as_deref());
+        // It serves, whether it hears this or not.
+        let _ = line.send(Kind::Yours, b"");
+        launched.keep();
+        Ok(ready.pid)
+    }
+
+    fn tables(&self) -> Tables {
+        let snapshot = self.shared.snapshot.load();
+        let exact = snapshot.kept.counts.iter();
+        exact
+            .filter_map(|(name, counts)| match counts {
+                Counts::Exact(store, _) => Some((name.clone(), store.clone())),
+                Counts::Estimate(_) => None,
+            })
+            .collect()
+    }
+
+    fn offer(&self, line: &Line, answers: &UnixStream, tables: &Tables) -> io::Result<()> {
+        let running = self.running();
+        let doors = running.doors.iter().map(|door| {
+            let offered = Offered {
+                name: door.entrance.listener.name.to_string(),
+                address: door.wanted.to_string(),
+                admin: false,
+            };
+            (offered, fd(&door.socket))
+        });
+        let admin = self.admin.as_ref().map(|admin| {
+            let offered = Offered {
+                name: "admin".to_owned(),
+                address: admin.wanted.clone(),
+                admin: true,
+            };
+            (offered, fd(&admin.socket))
+        });
+        let (sockets, mut fds): (Vec<_>, Vec<_>) = doors.chain(admin).unzip();
+        fds.push(answers.as_fd());
+        let counts = tables.iter().map(|(limit, store)| Table {
+            limit: limit.clone(),
+            buckets: store.buckets(),
+        });
+        let offer = Offer {
+            protocol: PROTOCOL,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            clock: self.shared.clock.elsewhere(),
+            secret: limit::secret(),
+            cells: FORMAT,
+            sockets,
+            counts: counts.collect(),
+        };
+        line.send(Kind::Offer, &serde_json::to_vec(&offer)?)?;
+        line.send_sockets(&fds)
+    }
+
+    /// Sends all counts, and from some moment between decides nothing any more.
+    fn give(&self, line: &Line, asks: &Arc<Asks>, tables: &Tables) -> io::Result<()> {
+        let cells = |store: &Store| store.cells(self.shared.clock.now().steady_ms);
+        let mut sent = Vec::new();
+        for (n, (_, store)) in (0..).zip(tables) {
+            let cells = cells(store);
+            send_cells(line, n, &cells)?;
+            sent.push(cells);
+        }
+        for (n, (_, store)) in (0..).zip(tables) {
+            store.give(asks.heir(n));
+        }
+        // A worker that was at a decision when the table was given away may have counted it there.
+        let edge = self.edge.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        self.background.block_on(edge.beat());
+        for (n, ((_, store), sent)) in (0..).zip(tables.iter().zip(sent)) {
+            let sent: HashMap<u64, u128> = sent.iter().map(|c| (c.place, c.word)).collect();
+            let mut cells = cells(store);
+            cells.retain(|cell| sent.get(&cell.place) != Some(&cell.word));
+            send_cells(line, n, &cells)?;
+        }
+        line.send(Kind::Go, b"")
+    }
+
+    /// Accepts nothing any more; what waits to be accepted is the new process's. `admin`: where that has
+    /// its admin port.
+    fn step_aside(&self, admin: Option<&str>) {
+        self.shared.ready.store(false, Relaxed);
+        let mut running = self.running();
+        let (_, patience) = granted(&running.conf.server.drain);
+        let now = self.shared.clock.now();
+        let doors = std::mem::take(&mut running.doors);
+        running.leaving.retain(|listener| listener.active() > 0);
+        let leaving = doors.iter().map(|door| door.entrance.listener.clone());
+        running.leaving.extend(leaving);
+        running.handed_over = true;
+        drop(running);
+        self.background.block_on(async {
+            if let Some(edge) = &self.edge {
+                for door in &doors {
+                    edge.leave(&door.entrance.listener, now, patience).await;
+                }
+            }
+            if let (Some(control), Some(own)) = (&self.control, &self.admin) {
+                control.leave(&own.listener, now, patience).await;
+            }
+        });
+        if let Some(own) = &self.admin
+            && admin == Some(&*own.wanted)
+        {
+            own.path_is_anothers.store(true, Relaxed);
+        }
+    }
+}
+
+fn fd(socket: &Socket) -> BorrowedFd<'_> {
+    match socket {
+        Socket::Tcp(tcp) => tcp.as_fd(),
+        Socket::Unix(unix) => unix.as_fd(),
+    }
+}
+
+fn send_cells(line: &Line, limit: u32, cells: &[Cell]) -> io::Result<()> {
+    for some in cells.chunks(CELLS) {
+        let mut body = Vec::with_capacity(4 + some.len() * Cell::BYTES);
+        body.extend_from_slice(&limit.to_le_bytes());
+        for cell in some {
+            body.extend_from_slice(&cell.to_bytes());
+        }
+        line.send(Kind::Counts, &body)?;
+    }
+    Ok(())
+}
+
+/// Waits for what the new process says next.
+fn wait(
+    line: &Line,
+    launched: &mut Launched,
+    want: Kind,
+    patience: Duration,
+    ending: &AtomicBool,
+) -> Result<Vec<u8>, UpgradeFault> {
+    let looks = patience.as_millis() / u128::from(LOOK_MS);
+    for _ in 0..=looks {
+        // Looked at first: what it said before it ended is still there afterwards.
+        let ended = launched.ended();
+        match line.wait(LOOK_MS)? {
+            Waiting::Message => {}
+            Waiting::Nothing if ended.is_none() && ending.load(Relaxed) => {
+                return Err(UpgradeFault::Ending);
+            }
+            Waiting::Nothing if ended.is_none() => continue,
+            Waiting::Nothing | Waiting::End => {
+                let silent = "the new process closed its end of the line".to_owned();
+                return Err(UpgradeFault::New(ended.unwrap_or(silent)));
+            }
+        }
+        let (kind, body) = line.receive()?;
+        if kind == want {
+            return Ok(body);
+        }
+        return Err(UpgradeFault::New(match kind {
+            Kind::Refused => String::from_utf8_lossy(&body).into_owned(),
+            other => format!("the new process said {other:?} where {want:?} was due"),
+        }));
+    }
+    Err(UpgradeFault::Hangs(patience))
+}

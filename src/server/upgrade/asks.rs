@@ -1,0 +1,185 @@
+//! Limits while two processes serve: the one that ends asks the one that took its place, so that a
+//! client gets what its limit allows, not twice that.
+
+use crate::base::clock::Clock;
+use crate::filter::rate_limit::Counts;
+use crate::gateway::Shared;
+use crate::limit::exact::Heir;
+use crate::limit::{Decision, Key};
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// The longest that a request waits for an answer. The process that asks is about to end; when one
+/// answer is late it asks no more.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// A question: the limit's place in the list that was offered, the key, the cost, whether to count.
+const QUESTION: usize = 4 + 16 + 4 + 1;
+/// An answer: whether there is one, whether the request may pass, and the decision's four figures.
+const ANSWER: usize = 1 + 1 + 4 * 8;
+
+/// The line to the process that decides now.
+#[derive(Debug)]
+pub struct Asks {
+    stream: Mutex<UnixStream>,
+    lives: AtomicBool,
+}
+
+impl Asks {
+    /// A line over a stream.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn new(stream: UnixStream) -> io::Result<Arc<Self>> {
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(Arc::new(Self {
+            stream: Mutex::new(stream),
+            lives: AtomicBool::new(true),
+        }))
+    }
+
+    /// Who decides for the limit at this place of the list.
+    pub fn heir(self: &Arc<Self>, limit: u32) -> Arc<dyn Heir> {
+        Arc::new(Elsewhere {
+            asks: self.clone(),
+            limit,
+        })
+    }
+
+    fn ask(&self, question: &[u8; QUESTION]) -> Option<[u8; ANSWER]> {
+        let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        // Also for those that waited for one that failed.
+        if !self.lives.load(Relaxed) {
+            return None;
+        }
+        let mut answer = [0; ANSWER];
+        let done = stream
+            .write_all(question)
+            .and_then(|()| stream.read_exact(&mut answer));
+        if let Err(why) = done {
+            self.lives.store(false, Relaxed);
+            log::warn!(
+                "upgrade: the new process does not say what limits allow ({why}); this one decides \
+                 by what it knows"
+            );
+            return None;
+        }
+        Some(answer)
+    }
+}
+
+struct Elsewhere {
+    asks: Arc<Asks>,
+    limit: u32,
+}
+
+impl Heir for Elsewhere {
+    fn decide(&self, key: Key, cost: u32, count: bool) -> Option<Decision> {
+        let mut question = [0; QUESTION];
+        question[..4].copy_from_slice(&self.limit.to_le_bytes());
+        question[4..20].copy_from_slice(&key.to_bytes());
+        question[20..24].copy_from_slice(&cost.to_le_bytes());
+        question[24] = u8::from(count);
+        read(&self.asks.ask(&question)?)
+    }
+}
+
+fn read(answer: &[u8; ANSWER]) -> Option<Decision> {
+    let figure = |n: usize| {
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&answer[2 + 8 * n..10 + 8 * n]);
+        u64::from_le_bytes(bytes)
+    };
+    (answer[0] == 1).then(|| Decision {
+        allowed: answer[1] == 1,
+        limit: figure(0),
+        remaining: figure(1),
+        reset_ms: figure(2),
+        retry_after_ms: figure(3),
+    })
+}
+
+fn written(decision: Option<Decision>) -> [u8; ANSWER] {
+    let mut answer = [0; ANSWER];
+    if let Some(decision) = decision {
+        let Decision {
+            allowed,
+            limit,
+            remaining,
+            reset_ms,
+            retry_after_ms,
+        } = decision;
+        answer[..2].copy_from_slice(&[1, u8::from(allowed)]);
+        let figures = [limit, remaining, reset_ms, retry_after_ms];
+        for (place, figure) in answer[2..].chunks_exact_mut(8).zip(figures) {
+            place.copy_from_slice(&figure.to_le_bytes());
+        }
+    }
+    answer
+}
+
+/// Answers until the process that asks is gone. `names`: the limits that it has, in its order.
+pub fn answer(mut stream: UnixStream, names: &[String], shared: &Shared) {
+    let mut question = [0; QUESTION];
+    while stream.read_exact(&mut question).is_ok() {
+        let decision = decide(&question, names, shared, &shared.clock);
+        if stream.write_all(&written(decision)).is_err() {
+            return;
+        }
+    }
+}
+
+fn decide(
+    question: &[u8; QUESTION],
+    names: &[String],
+    shared: &Shared,
+    clock: &Clock,
+) -> Option<Decision> {
+    let (mut limit, mut key, mut cost) = ([0; 4], [0; 16], [0; 4]);
+    limit.copy_from_slice(&question[..4]);
+    key.copy_from_slice(&question[4..20]);
+    cost.copy_from_slice(&question[20..24]);
+    let (key, cost) = (Key::from_bytes(key), u32::from_le_bytes(cost));
+    let name = names.get(u32::from_le_bytes(limit) as usize)?;
+    let snapshot = shared.snapshot.load();
+    let now_ms = clock.now().steady_ms;
+    match snapshot.kept.counts.get(name)? {
+        Counts::Exact(store, rule) if question[24] == 1 => {
+            Some(store.check(rule, &key, now_ms, cost))
+        }
+        Counts::Exact(store, rule) => Some(store.peek(rule, &key, now_ms, cost)),
+        Counts::Estimate(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decisions_come_back_as_they_went() {
+        let decision = Decision {
+            allowed: true,
+            limit: 100,
+            remaining: 7,
+            reset_ms: u64::MAX - 1,
+            retry_after_ms: Decision::NEVER,
+        };
+        assert_eq!(read(&written(Some(decision))), Some(decision));
+        assert_eq!(read(&written(None)), None);
+    }
+
+    #[test]
+    fn whoever_gets_no_answer_decides_alone_and_asks_no_more() {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let asks = Asks::new(ours).expect("a line");
+        let heir = asks.heir(0);
+        drop(theirs);
+        assert_eq!(heir.decide(Key::new(1, &[b"a"]), 1, true), None);
+        assert!(!asks.lives.load(Relaxed));
+    }
+}
