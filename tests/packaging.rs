@@ -14,8 +14,8 @@ fn read(path: &str) -> String {
 fn setting(name: &str) -> String {
     let unit = read("systemd/tollgate.service");
     let values = unit.lines().filter_map(|line| line.split_once('='));
-    let values = values.filter(|(key, _)| *key == name);
-    let last = values.last().unwrap_or_else(|| panic!("no {name}="));
+    let mut values = values.filter(|(key, _)| *key == name);
+    let last = values.next_back().unwrap_or_else(|| panic!("no {name}="));
     last.1.to_owned()
 }
 
