@@ -184,9 +184,11 @@ impl Listener {
         }
     }
 
-    /// The same in the place of another. That one's connections count, and go when this one stops.
+    /// The same in the place of another, if there is one. That one's connections count, and go when this
+    /// one stops.
     #[must_use]
-    pub fn in_place_of(self, before: &Self) -> Self {
+    pub fn in_place_of(self, before: Option<&Self>) -> Self {
+        let Some(before) = before else { return self };
         Self {
             admission: Arc::new(before.admission.with_caps(self.admission.caps().clone())),
             life: before.life.clone(),

@@ -159,6 +159,7 @@ fn entrance(
         http2,
         probes,
     } = conf;
+    let asks = |what: fn(&Tls) -> bool| tls.as_deref().is_some_and(what);
     let terms = Terms {
         head: HeadLimits {
             bytes: bytes(max_header_bytes.value),
@@ -172,10 +173,8 @@ fn entrance(
         max_requests: max_requests_per_connection.value,
         probes: probes.as_ref().map(probes_of),
         redirect: redirect_to_https.as_ref().map(|r| redirect(&r.value)),
-        strict_host: tls.as_ref().is_some_and(|tls| tls.strict_host()),
-        forward_certificate: tls
-            .as_ref()
-            .is_some_and(|tls| tls.forwards_client_certificate()),
+        strict_host: asks(Tls::strict_host),
+        forward_certificate: asks(Tls::forwards_client_certificate),
     };
     let caps = Caps {
         all: max_connections.value as usize,
@@ -185,10 +184,7 @@ fn entrance(
     let metrics = metrics.listener(&name.value);
     let listener = Listener::new(&name.value, metrics, terms, caps);
     Entrance {
-        listener: Arc::new(match before {
-            Some(before) => listener.in_place_of(before),
-            None => listener,
-        }),
+        listener: Arc::new(listener.in_place_of(before)),
         tls,
         proxied: proxy_protocol.as_ref().map(|p| proxied(&p.value)),
         h2c: protocol.value == ProtocolConf::H2c,

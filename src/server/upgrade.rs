@@ -308,8 +308,9 @@ fn wait(
             }
             Waiting::Nothing if ended.is_none() => continue,
             Waiting::Nothing | Waiting::End => {
-                let silent = "the new process closed its end of the line".to_owned();
-                return Err(UpgradeFault::New(ended.unwrap_or(silent)));
+                let silent = || "the new process closed its end of the line".to_owned();
+                let ended = ended.or_else(|| launched.soon_ended());
+                return Err(UpgradeFault::New(ended.unwrap_or_else(silent)));
             }
         }
         let (kind, body) = line.receive()?;

@@ -49,6 +49,18 @@ impl Launched {
         Some(told(status))
     }
 
+    /// How it ended, once its end of the line is closed: the one comes a moment before the other.
+    pub fn soon_ended(&mut self) -> Option<String> {
+        for _ in 0..100 {
+            let ended = self.ended();
+            if ended.is_some() {
+                return ended;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        None
+    }
+
     /// Leaves the new process to itself.
     pub fn keep(mut self) {
         self.kept = true;
