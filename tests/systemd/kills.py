@@ -50,17 +50,18 @@ class Kills:
         self.report.check("SIGKILLs that came amid a reload or an upgrade", midway > 0, midway)
 
     def amid(self, what: str) -> bool:
-        """One while a command runs, which takes some hundredths of a second; whether the command did not end well."""
-        restarts = int(self.machine.show("NRestarts"))
-        victim = self.machine.service_pids()[self.machine.main_pid()]
+        """One while a command runs, which takes some hundredths of a second; whether it came before the command's end."""
+        restarts, main = int(self.machine.show("NRestarts")), self.machine.main_pid()
+        victim = self.machine.service_pids()[main]
         command = self.machine.start("tollgate", what, "-c", CONFIG)
         time.sleep(random.uniform(0.0, 0.1))
         os.kill(victim, signal.SIGKILL)
         begun = time.time()
         command.communicate(timeout=90)
-        if command.returncode == 0 and what == "upgrade":
-            # It was the predecessor by then, and nobody's main process.
-            self.report.check("SIGKILL of a predecessor harms nobody", healthy() and int(self.machine.show("NRestarts")) == restarts)
+        eventually(lambda: self.machine.main_pid() not in (0, main), SERVES_AGAIN)
+        if what == "upgrade" and int(self.machine.show("NRestarts")) == restarts:
+            # It had handed over: the victim was a predecessor, and the new process has nothing to do with its end.
+            self.report.check("SIGKILL of a predecessor harms nobody", eventually(healthy, 1), self.machine.main_pid())
             return False
         self.back(f"amid {what}", restarts, begun)
         return command.returncode != 0

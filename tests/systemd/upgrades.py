@@ -109,6 +109,9 @@ class Upgrades:
         fields = json.loads(said) if said else {}
         good = {"PRIORITY", "TARGET", "VERSION"} <= fields.keys()
         self.report.check("the new process writes to the journal, with fields", good, fields.get("MESSAGE", said))
+        # Of a process that is not its child systemd learns the end late or not at all.
+        strange = self.machine.journal(100_000).count("not our child")
+        self.report.check("the new process is systemd's child when it becomes the main one", strange == 0, f"{strange} times not")
 
     def faulty(self) -> None:
         """Binaries and configs that cannot serve. Whatever is tried, who serves goes on serving."""
