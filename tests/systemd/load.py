@@ -16,8 +16,8 @@ PORTS = {18080, 18443, 18082, 880}
 
 def start_origin(work: Path) -> subprocess.Popen:
     """The service behind the gateway; it has said that it serves."""
-    log = open(work / "origin.err", "w", encoding="utf-8")
-    origin = subprocess.Popen([sys.executable, HERE / "origin.py", ORIGIN], stdout=subprocess.PIPE, stderr=log, text=True)
+    with open(work / "origin.err", "w", encoding="utf-8") as log:
+        origin = subprocess.Popen([sys.executable, HERE / "origin.py", ORIGIN], stdout=subprocess.PIPE, stderr=log, text=True)
     if "serving" not in (origin.stdout.readline() if origin.stdout else ""):
         raise SystemExit((work / "origin.err").read_text(encoding="utf-8"))
     return origin
@@ -26,7 +26,7 @@ def start_origin(work: Path) -> subprocess.Popen:
 class Load:
     """Everything that asks. `others`: wrk and k6 too."""
 
-    def __init__(self, work: Path, name: str, k6: str, others: bool = True, download: tuple[float, float] = (5.0, 60.0), without: tuple[str, ...] = ()) -> None:
+    def __init__(self, work: Path, name: str, k6: str, others: bool, download: tuple[float, float], without: tuple[str, ...]) -> None:
         self.work = work
         self.name = name
         self.processes: dict[str, subprocess.Popen] = {}
@@ -43,8 +43,8 @@ class Load:
 
     def start(self, program: str, command: list) -> None:
         """Starts one of them."""
-        log = open(self.file(program, "log"), "w", encoding="utf-8")
-        self.processes[program] = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+        with open(self.file(program, "log"), "w", encoding="utf-8") as log:
+            self.processes[program] = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
 
     def running(self) -> list[str]:
         """Which of them have ended by themselves, as none should."""

@@ -98,7 +98,8 @@ class Packages:
                 self.report.check("a package that crashes is told of", "WARNING" in said, said[-300:])
                 self.report.check("a package that crashes harms nobody", new == old, f"{old} -> {new}")
             else:
-                self.report.check("a package upgrades while it serves", "upgraded while it served" in said and new not in (0, old), f"{number}.deb: {old} -> {new} {said[-400:]}")
+                smooth = "upgraded while it served" in said and new not in (0, old)
+                self.report.check("a package upgrades while it serves", smooth, f"{number}.deb: {old} -> {new} {'' if smooth else said[-400:]}")
                 upgrades.watch(outer)
             told = "the unit changed" in said
             self.report.check("a changed unit is told of", told == (number >= 3), f"{number}.deb: {told}")
