@@ -219,6 +219,7 @@ class Load:
         kinds = {kind: max(1, round(count * self.where.scale)) for kind, count in KINDS.items() if kind not in self.where.without}
         tasks = [asyncio.create_task(self.client(kind)) for kind, count in kinds.items() for _ in range(count)]
         await self.stop.wait()
+        self.tally.ending = True
         done, late = await asyncio.wait(tasks, timeout=self.where.finish)
         for task in late:
             task.cancel()

@@ -2,7 +2,9 @@
 one stop that was asked for while a predecessor drains."""
 
 import asyncio
+import os
 import random
+import signal
 import time
 import urllib.request
 
@@ -35,33 +37,51 @@ class Kills:
         self.upgrades = upgrades
 
     def story(self, times: int) -> None:
-        """SIGKILL, many times."""
+        """SIGKILL, many times, every second one amid something."""
         midway = 0
         for number in range(times):
-            amid = ["", "", "reload", "upgrade"][number % 4]
-            command = self.machine.start("tollgate", amid, "-c", CONFIG) if amid else None
-            # Either takes some hundredths of a second, once its command has started.
-            time.sleep(random.uniform(0.0, 0.15) if amid else random.uniform(0.3, 1.5))
-            self.kill(amid or "plain")
-            if command:
-                command.communicate(timeout=90)
-                midway += command.returncode != 0
+            amid = ["", "reload", "", "upgrade"][number % 4]
+            if amid:
+                midway += self.amid(amid)
+            else:
+                time.sleep(random.uniform(0.3, 1.5))
+                self.kill("plain")
             self.alone()
         self.report.check("SIGKILLs that came amid a reload or an upgrade", midway > 0, midway)
 
-    def kill(self, amid: str) -> None:
-        """One; the service has to come back by itself."""
+    def amid(self, what: str) -> bool:
+        """One while a command runs, which takes some hundredths of a second; whether it came before the command's end."""
+        restarts, main = int(self.machine.show("NRestarts")), self.machine.main_pid()
+        victim = self.machine.service_pids()[main]
+        command = self.machine.start("tollgate", what, "-c", CONFIG)
+        time.sleep(random.uniform(0.0, 0.1))
+        os.kill(victim, signal.SIGKILL)
+        begun = time.time()
+        command.communicate(timeout=90)
+        eventually(lambda: self.machine.main_pid() not in (0, main), SERVES_AGAIN)
+        if what == "upgrade" and int(self.machine.show("NRestarts")) == restarts:
+            # It had handed over: the victim was a predecessor, and the new process has nothing to do with its end.
+            self.report.check("SIGKILL of a predecessor harms nobody", eventually(healthy, 1), self.machine.main_pid())
+            return False
+        self.back(f"amid {what}", restarts, begun)
+        return command.returncode != 0
+
+    def kill(self, when: str) -> None:
+        """One of whatever is the main process."""
         restarts = int(self.machine.show("NRestarts"))
         self.machine.run("systemctl", "kill", "--kill-whom=main", "--signal=KILL", "tollgate")
-        begun = time.time()
+        self.back(when, restarts, time.time())
 
-        def back() -> bool:
+    def back(self, when: str, restarts: int, begun: float) -> None:
+        """The service has to come back by itself."""
+
+        def serves() -> bool:
             again = int(self.machine.show("NRestarts")) > restarts
             return again and self.machine.show("ActiveState") == "active" and healthy()
 
-        came = eventually(back, SERVES_AGAIN, 0.1)
+        came = eventually(serves, SERVES_AGAIN, 0.1)
         figure = f"{time.time() - begun:.1f} s, restart {self.machine.show('NRestarts')}"
-        self.report.check(f"serves again after SIGKILL: {amid}", came, figure if came else figure + self.machine.journal())
+        self.report.check(f"serves again after SIGKILL: {when}", came, figure if came else figure + self.machine.journal())
         once = int(self.machine.show("NRestarts")) - restarts
         self.report.check("one restart for one SIGKILL", once == 1, once)
 

@@ -24,11 +24,13 @@ class Tally:
         self.failures: list[dict] = []
         self.last_ok = time.time()
         self.outage = 0.0  # the longest time in which nothing succeeded
+        self.ending = False  # nothing new is asked: a pause means nothing any more
 
     def good(self, kind: str) -> None:
         """An exchange that was as it has to be."""
         now = time.time()
-        self.outage = max(self.outage, now - self.last_ok)
+        if not self.ending:
+            self.outage = max(self.outage, now - self.last_ok)
         self.last_ok = now
         self.ok[kind] = self.ok.get(kind, 0) + 1
 

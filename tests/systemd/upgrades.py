@@ -1,5 +1,6 @@
 """Reloads and upgrades while it serves, and upgrades that have to fail without harm."""
 
+import json
 import re
 import threading
 import time
@@ -100,6 +101,17 @@ class Upgrades:
             self.upgrade()
             time.sleep(max(0.0, begun + every - time.time()))
         self.report.check("no restarts by systemd", self.machine.show("NRestarts") == before, self.machine.show("NRestarts"))
+        self.told()
+
+    def told(self) -> None:
+        """The process of an upgrade, which systemd did not start, is heard by its journal as any."""
+        said = self.machine.run("journalctl", "--unit", "tollgate", f"_PID={self.machine.main_pid()}", "--output=json", "--lines=1").stdout
+        fields = json.loads(said) if said else {}
+        good = {"PRIORITY", "TARGET", "VERSION"} <= fields.keys()
+        self.report.check("the new process writes to the journal, with fields", good, fields.get("MESSAGE", said))
+        # Of a process that is not its child systemd learns the end late or not at all.
+        strange = self.machine.journal(100_000).count("not our child")
+        self.report.check("the new process is systemd's child when it becomes the main one", strange == 0, f"{strange} times not")
 
     def faulty(self) -> None:
         """Binaries and configs that cannot serve. Whatever is tried, who serves goes on serving."""
