@@ -1,8 +1,8 @@
-# demo, test, test-long, bench, bench-edge, package. Every step is one plain command, also listed in README.md.
+# demo, test, test-long, bench, bench-edge, release-pgo, package. Every step is one plain command, also listed in README.md.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: demo test test-long bench bench-edge package fmt clippy tests micro doc deny advisories story live summary packages
+.PHONY: demo test test-long bench bench-edge release-pgo package fmt clippy tests micro doc deny advisories story live summary packages
 
 # What a build needs besides Rust.
 PACKAGES := gcc g++ libc6-dev cmake make pkg-config ca-certificates git libclang-dev
@@ -66,6 +66,7 @@ test-long: packages target/tools/venv/installed
 	bench/edge/run slow giant
 	PROPTEST_CASES=20000 cargo test --locked --test prop
 	TOLLGATE_LONG=1 cargo test --locked --test e2e tunnel::
+	TOLLGATE_LONG=1 cargo test --locked --test cli upgrade::
 	target/tools/venv/bin/python tests/live/grpc/run.py target/debug/tollgate --calls 10000
 	bench/reload/run
 	tests/systemd/run
@@ -75,6 +76,10 @@ test-long: packages target/tools/venv/installed
 bench: packages
 	bench/run
 	bench/gateways/run
+
+## target/pgo/tollgate: a release build laid out by a profile of real requests.
+release-pgo: packages
+	bench/pgo/run
 
 ## Handshakes, downloads over TLS and idle connections beside a bare Pingora.
 bench-edge: packages

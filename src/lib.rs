@@ -4,8 +4,8 @@
 //! A module names only modules of lower floors; `tests/architecture.rs` checks it.
 //!
 //! ```text
-//! 10 cli        run check demo keys
-//!  9 server     listeners, services, start and stop order: the only wiring
+//! 10 cli        run check reload diff upgrade keys demo
+//!  9 server     listeners, reload, upgrade, drain, watchdog: the only wiring
 //!  8 admin      own port: health, ready, metrics, status
 //!  8 edge       accept, front (own HTTP/1 header reader), sweep of time limits
 //!  7 gateway    receive screen choose send retry reply fail record   (impl ProxyHttp)

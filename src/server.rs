@@ -34,7 +34,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
-use upgrade::Offered;
+use upgrade::{Answering, Offered};
 
 /// Why the gateway could not start.
 #[derive(Debug, thiserror::Error)]
@@ -89,8 +89,8 @@ pub struct Server {
     edge: Option<Edge>,
     control: Option<Edge>,
     background: Background,
-    /// Held by whoever answers a process whose place this one took.
-    answering: Arc<()>,
+    /// Who answers processes whose place this one took.
+    answering: Arc<Answering>,
     // Locked by nobody: it makes the whole one that threads may share.
     _log: Mutex<Writer>,
 }
@@ -169,7 +169,7 @@ impl Server {
             edge: Some(edge),
             control,
             background,
-            answering: Arc::new(()),
+            answering: Arc::default(),
             _log: Mutex::new(log),
         })
     }

@@ -120,6 +120,10 @@ fn ask(conf: &AdminConf, asked: Asked) -> io::Result<(u16, Value)> {
             exchange(stream, &request)?
         }
     };
+    if answer.is_empty() {
+        let why = "it closed the connection without one";
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
+    }
     let strange = || io::Error::new(io::ErrorKind::InvalidData, "not an answer of a gateway");
     let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(strange)?;
     let status = head.split(' ').nth(1).and_then(|s| s.parse().ok());

@@ -1,9 +1,10 @@
 //! Who clients are: issuers of tokens, lists of API keys, and how backends are told.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 
 use super::decode::{Decode, Spanned, Value};
 use super::decoder::Decoder;
@@ -13,7 +14,7 @@ use super::fields::{conf, default, optional, required, words};
 use super::material::{Base64Secret, KeySetFile, Pem};
 use super::value::{Header, Name, Scope, Timestamp, Url};
 use super::yaml::{self, Node};
-use crate::base::secret::Secret;
+use crate::base::secret::{Secret, sha256};
 use crate::base::units::Span;
 use crate::identity::alg::Alg;
 
@@ -149,12 +150,21 @@ conf! {
 }
 
 /// A file of API keys and what it holds.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct KeyFile {
     /// Where it is, as seen from the working directory.
     pub path: PathBuf,
     /// The keys in it.
-    pub keys: Vec<Spanned<ApiKeyConf>>,
+    pub keys: Arc<Keys>,
+}
+
+type Keys = Vec<Spanned<ApiKeyConf>>;
+
+impl PartialEq for KeyFile {
+    fn eq(&self, other: &Self) -> bool {
+        let same = || Arc::ptr_eq(&self.keys, &other.keys) || self.keys == other.keys;
+        self.path == other.path && same()
+    }
 }
 
 conf! {
@@ -239,8 +249,12 @@ impl Decode for KeyFile {
         let path = d.path(&text);
         let read = expand::read(&path, MAX_KEY_FILE);
         let text = read.map_err(|e| d.fault(node, e)).ok()?;
-        let name: Arc<str> = path.display().to_string().into();
-        let keys = d.within(name.clone(), |d| key_list(&text, &name, d))?;
+        let keys = remembered(&path, &text, || {
+            let name: Arc<str> = path.display().to_string().into();
+            let before = d.faults.len();
+            let keys = d.within(name.clone(), |d| key_list(&text, &name, d))?;
+            Some((Arc::new(keys), d.faults.len() == before))
+        })?;
         Some(Self { path, keys })
     }
 
@@ -248,6 +262,32 @@ impl Decode for KeyFile {
         let (path, keys) = Default::default();
         Self { path, keys }
     }
+}
+
+/// What this text of this file was read as, if a config still holds it; else what is read now. Of a
+/// hundred thousand keys that is most of the time of a reload, which seldom changes one of them.
+/// `read` says too whether it found no fault.
+fn remembered(
+    path: &Path,
+    text: &str,
+    read: impl FnOnce() -> Option<(Arc<Keys>, bool)>,
+) -> Option<Arc<Keys>> {
+    type Read = HashMap<PathBuf, ([u8; 32], Weak<Keys>)>;
+    static READ: LazyLock<Mutex<Read>> = LazyLock::new(Mutex::default);
+    let all = || READ.lock().unwrap_or_else(PoisonError::into_inner);
+    let digest = sha256(text.as_bytes());
+    let known = all().get(path).filter(|(of, _)| *of == digest).cloned();
+    if let Some(keys) = known.and_then(|(_, keys)| keys.upgrade()) {
+        return Some(keys);
+    }
+    let (keys, sound) = read()?;
+    // A variable stands for what the environment says, not the text.
+    if sound && !text.contains("${") {
+        let mut all = all();
+        all.retain(|_, (_, keys)| keys.strong_count() > 0);
+        all.insert(path.to_owned(), (digest, Arc::downgrade(&keys)));
+    }
+    Some(keys)
 }
 
 /// Reads the text of a key file, which messages call `name`.
@@ -280,4 +320,53 @@ fn key_list(text: &str, name: &Arc<str>, d: &mut Decoder) -> Option<Vec<Spanned<
         return None;
     };
     KeyListConf::decode(&root, d).map(|KeyListConf { keys }| keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    /// The keys of a config whose key file holds these clients.
+    fn keys(folder: &Path, clients: &[&str]) -> Arc<Keys> {
+        let digest = |n: usize| sha256(&n.to_le_bytes());
+        let entry = |(n, client): (usize, &&str)| {
+            let hash = KeyHash(digest(n)).to_text();
+            format!("  - {{ id: k{n}, hash: \"{hash}\", client: \"{client}\" }}\n")
+        };
+        let entries: String = clients.iter().enumerate().map(entry).collect();
+        std::fs::write(folder.join("keys.yaml"), format!("keys:\n{entries}")).expect("writes");
+        let text = "listeners: [{ name: l, address: \"127.0.0.1:0\" }]\n\
+                    upstreams: [{ name: u, targets: [\"127.0.0.1:1\"] }]\n\
+                    identity: { api_keys: [{ name: k, file: keys.yaml }] }\n\
+                    routes: [{ name: r, match: { path: / }, auth: { any: [k] }, to: u }]\n";
+        let env = |name: &str| (name == "CLIENT").then(|| "somebody".to_owned());
+        let loaded = config::parse(text, "test.yaml", folder, &env);
+        let loaded = loaded.unwrap_or_else(|e| panic!("{e}"));
+        loaded.conf.identity.api_keys[0]
+            .value
+            .file
+            .value
+            .keys
+            .clone()
+    }
+
+    #[test]
+    fn a_key_file_is_read_again_only_if_it_says_something_else() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let first = keys(folder.path(), &["a", "b"]);
+        let again = keys(folder.path(), &["a", "b"]);
+        assert!(Arc::ptr_eq(&first, &again));
+        let other = keys(folder.path(), &["a", "c"]);
+        assert_eq!(other[1].value.client.value, "c");
+        let back = keys(folder.path(), &["a", "b"]);
+        assert!(!Arc::ptr_eq(&first, &back) && first == back);
+        let forgotten = Arc::downgrade(&back);
+        drop((first, again, other, back));
+        assert!(forgotten.upgrade().is_none(), "nothing is held for later");
+        // What the environment says may be another thing next time.
+        let one = keys(folder.path(), &["${CLIENT}"]);
+        assert_eq!(one[0].value.client.value, "somebody");
+        assert!(!Arc::ptr_eq(&one, &keys(folder.path(), &["${CLIENT}"])));
+    }
 }

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, ThreadId};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -190,6 +190,25 @@ impl Edge {
             all &= worker.orders.send(Order::Beat(done)).is_ok() && beaten.await.is_ok();
         }
         all
+    }
+}
+
+impl Edge {
+    /// Returns once every worker has finished what it was computing, or waits where `held` says so.
+    pub async fn settle(&self, held: impl Fn(ThreadId) -> bool) {
+        for worker in &self.workers {
+            let (done, mut beaten) = oneshot::channel();
+            if worker.orders.send(Order::Beat(done)).is_err() {
+                continue;
+            }
+            let thread = worker.thread.as_ref().map(|handle| handle.thread().id());
+            while !thread.is_some_and(&held) {
+                let soon = tokio::time::timeout(Duration::from_millis(1), &mut beaten);
+                if soon.await.is_ok() {
+                    break;
+                }
+            }
+        }
     }
 }
 

@@ -75,7 +75,7 @@ impl Server {
     /// Whether there is nothing left that is worth a wait.
     fn is_over(&self, all: &[Arc<Listener>], begun: Now, patience: Patience) -> bool {
         // A process whose place this one took may still ask what limits allow.
-        let asked = Arc::strong_count(&self.answering) > 1;
+        let asked = self.answering.is_asked();
         if !asked && all.iter().all(|listener| listener.open() == 0) {
             return true;
         }

@@ -14,6 +14,7 @@ mod child;
 mod succeed;
 mod wire;
 
+pub use asks::Answering;
 pub use child::{Launch, launch};
 pub use succeed::Succession;
 
@@ -227,9 +228,7 @@ impl Server {
         for (n, (_, store)) in (0..).zip(tables) {
             store.give(asks.heir(n));
         }
-        // A worker that was at a decision when the table was given away may have counted it there.
-        let edge = self.edge.as_ref().ok_or(io::ErrorKind::NotConnected)?;
-        self.background.block_on(edge.beat());
+        self.settle(asks)?;
         for (n, ((_, store), sent)) in (0..).zip(tables.iter().zip(sent)) {
             let sent: HashMap<u64, u128> = sent.iter().map(|c| (c.place, c.word)).collect();
             let mut cells = cells(store);
@@ -237,6 +236,18 @@ impl Server {
             send_cells(line, n, &cells)?;
         }
         line.send(Kind::Go, b"")
+    }
+
+    /// Waits until nobody is at a decision that began before the tables were given away: it may have
+    /// been counted there. Whoever asks already waits for this process's last word.
+    fn settle(&self, asks: &Asks) -> io::Result<()> {
+        let edge = self.edge.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        self.background
+            .block_on(edge.settle(|thread| asks.holds(thread)));
+        while self.answering.decides(asks) {
+            std::thread::yield_now();
+        }
+        Ok(())
     }
 
     /// Accepts nothing any more; what waits to be accepted is the new process's. `admin`: where that has

@@ -206,6 +206,11 @@ impl Running {
         }
     }
 
+    /// The lines of its log that nobody has waited for.
+    pub fn said(&self) -> Vec<String> {
+        self.lines.try_iter().collect()
+    }
+
     /// Where it serves.
     pub fn address(&self) -> SocketAddr {
         self.address

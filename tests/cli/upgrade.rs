@@ -13,6 +13,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread;
+use std::time::Duration;
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
@@ -284,44 +285,64 @@ fn no_request_fails_in_upgrades_and_reloads_under_load() {
     gateway.end();
 }
 
-/// One client, over many connections, at ten times its limit, with upgrades in one window.
+/// One client, over several connections, at ten times its limit, with upgrades in one window while there is
+/// room below it. 4 upgrades; 20 with `TOLLGATE_LONG`.
 #[test]
 fn a_limit_holds_over_upgrades() {
     let service = busy_service();
-    let limit = "limits: [{ name: few, key: address, algorithm: sliding_window, rate: 300/1h }]";
-    let mut gateway = Deployed::start(&service.to_string(), limit);
-    let text =
-        content(Path::new(&gateway.config)).replace("auth: none,", "auth: none, limits: [few],");
+    let upgrades = if std::env::var_os("TOLLGATE_LONG").is_some() {
+        20
+    } else {
+        4
+    };
+    let limit = 375 * upgrades;
+    let limits = format!(
+        "limits: [{{ name: few, key: address, algorithm: sliding_window, rate: {limit}/31d }}]"
+    );
+    let mut gateway = Deployed::start(&service.to_string(), &limits);
+    let text = content(Path::new(&gateway.config));
+    let text = text.replace("auth: none,", "auth: none, limits: [few],");
     fs::write(&gateway.config, text).expect("writes");
     let reloaded = call(&["reload", "-c", &gateway.config]);
     assert_eq!(reloaded.stdout, "route `all`: changed\nreloaded\n");
     let address = gateway.address();
-    let (sent, goal) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let (sent, upgraded) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let before = AtomicUsize::new(0);
     let passed: usize = thread::scope(|scope| {
-        let clients: Vec<_> = (0..4)
-            .map(|n| {
-                let (sent, goal) = (&sent, &goal);
-                scope.spawn(move || {
-                    ask(address, n % 2 == 0, || {
-                        // No faster than upgrades come: each of them has its share.
-                        while sent.load(Relaxed) >= goal.load(Relaxed) + 600 {
-                            thread::yield_now();
-                        }
-                        sent.fetch_add(1, Relaxed) >= 3000
-                    })
+        let (sent, upgraded) = (&sent, &upgraded);
+        let client = |n| {
+            move || {
+                ask(address, n % 2 == 0, || {
+                    if !upgraded.load(Relaxed) {
+                        // Slow enough that upgrades come before the limit is used up.
+                        thread::sleep(Duration::from_millis(10));
+                    }
+                    sent.fetch_add(1, Relaxed) >= 10 * limit
                 })
-            })
-            .collect();
-        for _ in 0..4 {
-            // While requests come, most of them with room below the limit.
+            }
+        };
+        let clients: Vec<_> = (0..4).map(|n| scope.spawn(client(n))).collect();
+        for _ in 0..upgrades {
             gateway.upgrade();
-            goal.fetch_add(80, Relaxed);
         }
-        goal.store(10_000, Relaxed);
-        let clients = clients.into_iter().map(|c| c.join().expect("no panic"));
-        clients.sum()
+        before.store(sent.load(Relaxed), Relaxed);
+        upgraded.store(true, Relaxed);
+        clients
+            .into_iter()
+            .map(|c| c.join().expect("no panic"))
+            .sum()
     });
-    assert_eq!(passed, 300, "of 3000, over 4 upgrades");
+    let said = gateway.running.said().join("\n");
+    assert!(
+        !said.contains("does not say"),
+        "it was asked in vain:\n{said}"
+    );
+    let before = before.load(Relaxed);
+    assert!(before > 10 * upgrades, "there was load: {before}");
+    assert_eq!(
+        passed, limit,
+        "{upgrades} upgrades, {before} requests meanwhile"
+    );
     gateway.end();
 }
 
@@ -430,6 +451,8 @@ fn nobody_takes_over_by_hand() {
     let gateway = Deployed::start("127.0.0.1:1", "");
     for (head, status) in [
         ("POST /upgrade HTTP/1.1\r\n", "401"),
+        ("POST /reload HTTP/1.1\r\n", "401"),
+        ("GET /upgrade HTTP/1.1\r\n", "404"),
         (
             "POST /upgrade HTTP/1.1\r\nAuthorization: Bearer wrong\r\n",
             "401",

@@ -312,10 +312,41 @@ fn whatever_cannot_be_used_changes_nothing() {
         assert_eq!(gateway.get("/").status, 200);
         assert_eq!(gateway.metric(failed), n, "{names}");
         assert_eq!(gateway.metric("tollgate_config_last_reload_successful"), 0);
+        let told = gateway.status()["config"]["last_reload_fault"].to_string();
+        assert!(told.contains(names), "{told}");
         assert!(!gateway.metrics().contains("listener=\"more\""));
     }
-    assert!(gateway.reload(&open(&origin)).is_ok());
+    let hash = |gateway: &Gateway| gateway.status()["config"]["hash"].clone();
+    let before = hash(&gateway);
+    assert!(
+        gateway
+            .reload(&format!("# other\n{}", open(&origin)))
+            .is_ok()
+    );
     assert_eq!(gateway.metric("tollgate_config_last_reload_successful"), 1);
+    let config = gateway.status()["config"].clone();
+    assert_ne!(config["hash"], before);
+    let loaded_at = config["loaded_at"].as_u64().expect("seconds");
+    assert!(loaded_at.abs_diff(gateway.now_s()) < 60);
+    assert!(config["last_reload_fault"].is_null(), "{config}");
+    let hash = config["hash"].as_str().expect("digits");
+    assert_eq!(
+        gateway.metric(&format!("tollgate_config_info{{hash=\"{hash}\"}}")),
+        1
+    );
+}
+
+/// Names come and go: a target that is not known yet keeps nobody from a new config.
+#[test]
+fn a_name_that_does_not_resolve_is_no_fault() {
+    let origin = Origin::start();
+    let gateway = Gateway::start(&open(&origin));
+    let text = open(&origin).replace("targets: [", "targets: [\"nowhere.invalid:80\", ");
+    assert_eq!(
+        gateway.reload(&text),
+        Ok(vec!["upstream `up`: changed".to_owned()])
+    );
+    assert_eq!(gateway.get("/").status, 200);
 }
 
 /// A secret is changed in three steps: the new one beside the old, then the callers, then the old

@@ -60,9 +60,11 @@ impl Given {
         if !self.away.load(SeqCst) {
             return None;
         }
-        let heir = self.heir.lock().unwrap_or_else(PoisonError::into_inner);
-        let heir = heir.clone()?;
-        heir.decide(*key, cost, count)
+        let held = self.heir.lock().unwrap_or_else(PoisonError::into_inner);
+        let heir = held.clone();
+        // Whoever waits for an answer keeps nobody else from asking.
+        drop(held);
+        heir?.decide(*key, cost, count)
     }
 
     fn set(&self, heir: Option<Arc<dyn Heir>>) {

@@ -6,10 +6,12 @@ use crate::filter::rate_limit::Counts;
 use crate::gateway::Shared;
 use crate::limit::exact::Heir;
 use crate::limit::{Decision, Key};
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 /// The longest that a request waits for an answer. The process that asks is about to end; when one
@@ -26,6 +28,7 @@ const ANSWER: usize = 1 + 1 + 4 * 8;
 pub struct Asks {
     stream: Mutex<UnixStream>,
     lives: AtomicBool,
+    within: Mutex<HashSet<ThreadId>>,
 }
 
 impl Asks {
@@ -39,7 +42,13 @@ impl Asks {
         Ok(Arc::new(Self {
             stream: Mutex::new(stream),
             lives: AtomicBool::new(true),
+            within: Mutex::default(),
         }))
+    }
+
+    /// Whether a thread waits here: what it was at before is over.
+    pub fn holds(&self, thread: ThreadId) -> bool {
+        lock(&self.within).contains(&thread)
     }
 
     /// Who decides for the limit at this place of the list.
@@ -51,7 +60,15 @@ impl Asks {
     }
 
     fn ask(&self, question: &[u8; QUESTION]) -> Option<[u8; ANSWER]> {
-        let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        let here = thread::current().id();
+        lock(&self.within).insert(here);
+        let answer = self.exchange(question);
+        lock(&self.within).remove(&here);
+        answer
+    }
+
+    fn exchange(&self, question: &[u8; QUESTION]) -> Option<[u8; ANSWER]> {
+        let mut stream = lock(&self.stream);
         // Also for those that waited for one that failed.
         if !self.lives.load(Relaxed) {
             return None;
@@ -69,6 +86,36 @@ impl Asks {
             return None;
         }
         Some(answer)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The threads that answer processes whose place this one took, and whether they are at a decision.
+#[derive(Debug, Default)]
+pub struct Answering(Mutex<HashMap<ThreadId, bool>>);
+
+impl Answering {
+    /// Whether there is such a process.
+    pub fn is_asked(&self) -> bool {
+        !lock(&self.0).is_empty()
+    }
+
+    /// Whether a thread is at a decision of its own. It is not while it asks somebody else.
+    pub fn decides(&self, asks: &Asks) -> bool {
+        let all = lock(&self.0);
+        let mut deciding = all.iter().filter(|(_, deciding)| **deciding);
+        deciding.any(|(thread, _)| !asks.holds(*thread))
+    }
+
+    fn set(&self, deciding: bool) {
+        lock(&self.0).insert(thread::current().id(), deciding);
+    }
+
+    fn end(&self) {
+        lock(&self.0).remove(&thread::current().id());
     }
 }
 
@@ -123,14 +170,18 @@ fn written(decision: Option<Decision>) -> [u8; ANSWER] {
 }
 
 /// Answers until the process that asks is gone. `names`: the limits that it has, in its order.
-pub fn answer(mut stream: UnixStream, names: &[String], shared: &Shared) {
+pub fn answer(mut stream: UnixStream, names: &[String], shared: &Shared, answering: &Answering) {
+    answering.set(false);
     let mut question = [0; QUESTION];
     while stream.read_exact(&mut question).is_ok() {
+        answering.set(true);
         let decision = decide(&question, names, shared, &shared.clock);
+        answering.set(false);
         if stream.write_all(&written(decision)).is_err() {
-            return;
+            break;
         }
     }
+    answering.end();
 }
 
 fn decide(
