@@ -88,8 +88,8 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             await writer.drain()
             if "close" in headers.get("connection", ""):
                 return None
-    except (asyncio.IncompleteReadError, OSError):
-        return None  # the gateway closed it, or is gone
+    except (asyncio.IncompleteReadError, asyncio.CancelledError, OSError):
+        return None  # the gateway closed it, or is gone, or this ends
     finally:
         writer.close()
 
