@@ -158,12 +158,13 @@ impl Server {
             }
             return Err(fault);
         }
+        // From here on it is the child of the service manager, which hears of its end.
+        launched.keep();
         // While this is still the main process of the service.
         notify::tell(&format!("MAINPID={}", ready.pid));
         self.step_aside(ready.admin.as_deref());
         // It serves, whether it hears this or not.
         let _ = line.send(Kind::Yours, b"");
-        launched.keep();
         Ok(ready.pid)
     }
 

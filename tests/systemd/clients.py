@@ -111,7 +111,8 @@ class Load:
         body = random.randbytes(random.randint(20_000, 200_000))
         connection = await Connection.open(address, tls)
         try:
-            seconds = random.uniform(0, 8)
+            # Well above the least rate that a listener takes (`min_body_rate`, 240 bytes a second).
+            seconds = random.uniform(0, min(8.0, len(body) / 2000))
             answer = await connection.ask("POST", "/origin/upload", body=body, pieces=20, pause=seconds / 20)
             expect(answer, 200, hashlib.sha256(body).hexdigest().encode())
             if answer.closes:
