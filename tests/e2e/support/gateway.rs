@@ -89,7 +89,7 @@ impl Gateway {
     /// Has it take up another config; what changed, or why nothing did.
     pub fn reload(&self, yaml: &str) -> Result<Vec<String>, String> {
         let loaded = self.read(yaml);
-        let loaded = loaded.inspect_err(|_| self.shared().metrics.config_refused())?;
+        let loaded = loaded.inspect_err(|fault| self.server.lock().unwrap().refused(fault))?;
         let done = self.server.lock().unwrap().reload(loaded);
         told(done)
     }
