@@ -76,7 +76,7 @@ struct AdminPort {
     socket: Socket,
     /// The file to be removed at the end.
     path: Option<PathBuf>,
-    /// Not by this process: another one serves there.
+    /// Not by this process: another one serves there, or still does.
     path_is_anothers: AtomicBool,
 }
 
@@ -136,7 +136,10 @@ impl Server {
         let doors = listeners::open(conf, &tls, &shared.metrics, None, inherited)?;
         let bound = conf.admin.as_ref().map(|admin| {
             let socket = listeners::bind_admin(admin, inherited)?;
-            Ok::<_, StartFault>(admin_port(admin, socket, &shared.metrics))
+            let port = admin_port(admin, socket, &shared.metrics);
+            let theirs = inherited.admin(&port.wanted).is_some();
+            port.path_is_anothers.store(theirs, Relaxed);
+            Ok::<_, StartFault>(port)
         });
         let admin = bound.transpose()?;
         let background = Background::start()?;
@@ -189,6 +192,7 @@ impl Server {
         }
         if let (Some(control), Some(admin)) = (&self.control, &self.admin) {
             control.open(control.share(&admin.socket)?, &admin.entrance, None);
+            admin.path_is_anothers.store(false, Relaxed);
         }
         drop(running);
         self.shared.ready.store(true, Relaxed);

@@ -3,10 +3,12 @@
 use super::listeners::{self, Door};
 use super::{Inherited, Server, StartFault, prepare};
 use crate::config::diff::{Difference, diff};
-use crate::config::{FileConf, Loaded};
+use crate::config::value::Name;
+use crate::config::{FileConf, Loaded, Spanned};
 use crate::edge::tls::{Loaded as LoadedTls, Tls};
 use crate::exchange::listener::Listener;
 use crate::gateway::InUse;
+use crate::snapshot::Snapshot;
 use crate::snapshot::compile::Tools;
 use crate::snapshot::kept::Before;
 use std::collections::HashSet;
@@ -113,7 +115,7 @@ impl Server {
         &self,
         running: &Running,
         conf: &FileConf,
-    ) -> Result<(crate::snapshot::Snapshot, LoadedTls), StartFault> {
+    ) -> Result<(Snapshot, LoadedTls), StartFault> {
         let before = self.shared.snapshot.load_full();
         let tools = Tools {
             clock: &self.shared.clock,
@@ -185,28 +187,19 @@ impl Server {
     /// Shows the metrics of this config's parts, and of no others.
     fn show_only(&self, conf: &FileConf) {
         let metrics = &self.shared.metrics;
-        let names: HashSet<&str> = conf.routes.iter().map(|r| &*r.value.name.value).collect();
-        metrics.retain_routes(|name| names.contains(name));
-        let names: HashSet<&str> = conf
-            .upstreams
-            .iter()
-            .map(|u| &*u.value.name.value)
-            .collect();
-        metrics.retain_upstreams(|name| names.contains(name));
-        let names: HashSet<&str> = conf.limits.iter().map(|l| &*l.value.name.value).collect();
-        metrics.retain_limiters(|name| names.contains(name));
-        let names: HashSet<&str> = conf
-            .identity
-            .jwt
-            .iter()
-            .map(|i| &*i.value.name.value)
-            .collect();
-        metrics.retain_issuers(|name| names.contains(name));
-        let names: HashSet<&str> = conf
-            .listeners
-            .iter()
-            .map(|l| &*l.value.name.value)
-            .collect();
-        metrics.retain_listeners(|name| name == "admin" || names.contains(name));
+        let of = names(&conf.routes, |r| &r.name);
+        metrics.retain_routes(|name| of.contains(name));
+        let of = names(&conf.upstreams, |u| &u.name);
+        metrics.retain_upstreams(|name| of.contains(name));
+        let of = names(&conf.limits, |l| &l.name);
+        metrics.retain_limiters(|name| of.contains(name));
+        let of = names(&conf.identity.jwt, |i| &i.name);
+        metrics.retain_issuers(|name| of.contains(name));
+        let of = names(&conf.listeners, |l| &l.name);
+        metrics.retain_listeners(|name| name == "admin" || of.contains(name));
     }
+}
+
+fn names<T>(all: &[Spanned<T>], name: impl Fn(&T) -> &Spanned<Name>) -> HashSet<&str> {
+    all.iter().map(|item| &*name(&item.value).value).collect()
 }

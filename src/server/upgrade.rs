@@ -143,15 +143,9 @@ impl Server {
         let ready = ready.and_then(|body| gone.map_err(UpgradeFault::Line).map(|()| body))?;
         let ready: Ready = serde_json::from_slice(&ready).map_err(io::Error::from)?;
         let given = self.give(&line, &asks, &tables);
-        let serves = given.map_err(UpgradeFault::Line).and_then(|()| {
-            wait(
-                &line,
-                &mut launched,
-                Kind::Serving,
-                LAST_STEP,
-                &AtomicBool::new(false),
-            )
-        });
+        let serves = given
+            .map_err(UpgradeFault::Line)
+            .and_then(|()| wait(&line, &mut launched, Kind::Serving, LAST_STEP, ending));
         if let Err(fault) = serves {
             for (_, store) in &tables {
                 store.take_back();

@@ -1,7 +1,6 @@
 //! Limits while two processes serve: the one that ends asks the one that took its place, so that a
 //! client gets what its limit allows, not twice that.
 
-use crate::base::clock::Clock;
 use crate::filter::rate_limit::Counts;
 use crate::gateway::Shared;
 use crate::limit::exact::Heir;
@@ -175,7 +174,7 @@ pub fn answer(mut stream: UnixStream, names: &[String], shared: &Shared, answeri
     let mut question = [0; QUESTION];
     while stream.read_exact(&mut question).is_ok() {
         answering.set(true);
-        let decision = decide(&question, names, shared, &shared.clock);
+        let decision = decide(&question, names, shared);
         answering.set(false);
         if stream.write_all(&written(decision)).is_err() {
             break;
@@ -184,12 +183,7 @@ pub fn answer(mut stream: UnixStream, names: &[String], shared: &Shared, answeri
     answering.end();
 }
 
-fn decide(
-    question: &[u8; QUESTION],
-    names: &[String],
-    shared: &Shared,
-    clock: &Clock,
-) -> Option<Decision> {
+fn decide(question: &[u8; QUESTION], names: &[String], shared: &Shared) -> Option<Decision> {
     let (mut limit, mut key, mut cost) = ([0; 4], [0; 16], [0; 4]);
     limit.copy_from_slice(&question[..4]);
     key.copy_from_slice(&question[4..20]);
@@ -197,7 +191,7 @@ fn decide(
     let (key, cost) = (Key::from_bytes(key), u32::from_le_bytes(cost));
     let name = names.get(u32::from_le_bytes(limit) as usize)?;
     let snapshot = shared.snapshot.load();
-    let now_ms = clock.now().steady_ms;
+    let now_ms = shared.clock.now().steady_ms;
     match snapshot.kept.counts.get(name)? {
         Counts::Exact(store, rule) if question[24] == 1 => {
             Some(store.check(rule, &key, now_ms, cost))
