@@ -173,7 +173,14 @@ impl Running {
     /// The same from another file.
     #[track_caller]
     pub fn start_as(program: &str, config: &str) -> Running {
+        Self::start_with(program, config, &[])
+    }
+
+    /// The same with variables in its environment.
+    #[track_caller]
+    pub fn start_with(program: &str, config: &str, env: &[(&str, &str)]) -> Running {
         let mut command = Command::new(program);
+        command.envs(env.iter().copied());
         command.args(["run", "-c", config]).env_remove("RUST_LOG");
         command.stdin(Stdio::null());
         command.stdout(Stdio::null()).stderr(Stdio::piped());

@@ -2,6 +2,7 @@
 
 use super::process::{Folder, Running, Service, answer, call, config, content, eventually};
 use std::fs;
+use tollgate::base::clock::Clock;
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 const ANY_PORT: &str = "127.0.0.1:0";
@@ -117,10 +118,14 @@ fn a_watched_config_is_taken_up_unasked() {
     gateway.says("reload: `server.watch`: changed");
     let before = content(&folder.path("t.yaml"));
     folder.write("t.yaml", &before.replace("path: /", "path: /other"));
-    eventually("two more looks", || {
-        let ended = call(&["diff", "-c", &path]);
-        (ended.stdout == "route `all`: changed\n").then_some(())
+    // That nothing happens takes its time to be seen: a watched file is taken up at the second look.
+    let clock = Clock::system();
+    let began = clock.now();
+    eventually("three seconds", || {
+        (clock.now().since_ns(began) > 3_000_000_000).then_some(())
     });
+    let ended = call(&["diff", "-c", &path]);
+    assert_eq!(ended.stdout, "route `all`: changed\n", "still to be done");
     gateway.signal("HUP");
     assert!(
         gateway.says("reload: ").contains("route `all`: changed"),

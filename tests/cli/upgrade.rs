@@ -2,13 +2,13 @@
 //! cannot take over leaves the old one as it was.
 
 use super::process::{
-    Folder, Running, Service, answer, call, config, content, eventually, status, tollgate,
+    Folder, Running, Service, answer, call, config, content, eventually, patience, status, tollgate,
 };
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -27,7 +27,10 @@ struct Deployed {
 
 impl Deployed {
     fn start(service: &str, more: &str) -> Deployed {
-        let folder = Folder::new();
+        Self::start_in(Folder::new(), service, more, &[])
+    }
+
+    fn start_in(folder: Folder, service: &str, more: &str, env: &[(&str, &str)]) -> Deployed {
         link(&folder);
         let admin = folder.text("admin.sock");
         let more = format!(
@@ -35,7 +38,7 @@ impl Deployed {
         );
         let config = folder.write("t.yaml", &config("127.0.0.1:0", service, &more));
         let program = folder.text("tollgate");
-        let running = Running::start_as(&program, &config);
+        let running = Running::start_with(&program, &config, env);
         Deployed {
             folder,
             config,
@@ -419,6 +422,51 @@ fn a_config_that_cannot_be_served_leaves_the_old_one_as_it_was() {
     unharmed(&gateway, old);
     fs::write(&gateway.config, good).expect("writes");
     gateway.upgrade();
+    gateway.end();
+}
+
+/// What a service manager is told: who serves, who is the main process, and that all is well.
+#[test]
+fn the_service_manager_is_told_who_serves_and_that_all_is_well() {
+    let folder = Folder::new();
+    let socket = UnixDatagram::bind(folder.path("notify")).expect("binds");
+    socket
+        .set_read_timeout(Some(patience()))
+        .expect("a time limit");
+    let told = || {
+        let mut text = [0; 200];
+        let n = socket.recv(&mut text).expect("a message");
+        String::from_utf8_lossy(&text[..n]).into_owned()
+    };
+    let path = folder.text("notify");
+    let env = [("NOTIFY_SOCKET", &*path), ("WATCHDOG_USEC", "500000")];
+    let mut gateway = Deployed::start_in(folder, "127.0.0.1:1", "", &env);
+    assert_eq!(told(), "READY=1\nSTATUS=serving");
+    for _ in 0..3 {
+        assert_eq!(told(), "WATCHDOG=1");
+    }
+    let new = gateway.upgrade();
+    let mut all = Vec::new();
+    while !all.contains(&"READY=1\nSTATUS=serving".to_owned()) {
+        all.push(told());
+    }
+    all.retain(|text| text != "WATCHDOG=1");
+    let main = format!("MAINPID={new}");
+    assert_eq!(all, [&main, "READY=1\nSTATUS=serving"], "in this order");
+    assert_eq!(gateway.running.end(), Some(0));
+    while told() != "WATCHDOG=1" {}
+    // A process that does nothing says nothing.
+    signal("STOP", new);
+    socket
+        .set_read_timeout(Some(Duration::from_secs(1)))
+        .expect("a time limit");
+    let mut text = [0; 200];
+    while socket.recv(&mut text).is_ok() {}
+    signal("CONT", new);
+    socket
+        .set_read_timeout(Some(patience()))
+        .expect("a time limit");
+    assert_eq!(told(), "WATCHDOG=1");
     gateway.end();
 }
 
