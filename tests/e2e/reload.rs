@@ -3,9 +3,13 @@
 
 use super::support::*;
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
+use tollgate::filter::rate_limit::Counts;
+use tollgate::limit::exact::Heir;
+use tollgate::limit::{Decision, Key};
 
 fn upstreams(origin: &Origin) -> String {
     format!("upstreams: [{{ name: up, targets: [\"{origin}\"], retries: 0 }}]\n")
@@ -334,6 +338,40 @@ fn whatever_cannot_be_used_changes_nothing() {
         gateway.metric(&format!("tollgate_config_info{{hash=\"{hash}\"}}")),
         1
     );
+}
+
+/// The watchdog is told that all is well only while every worker gets to its timers.
+#[test]
+fn a_worker_that_is_stuck_is_no_life() {
+    struct Stuck(Gate);
+    impl Heir for Stuck {
+        fn decide(&self, _: Key, _: u32, _: bool) -> Option<Decision> {
+            self.0.pass();
+            None
+        }
+    }
+    let origin = Origin::start();
+    let limit = "limits: [{ name: few, key: address, algorithm: sliding_window, rate: 5/1h }]\n";
+    let text = open(&origin).replace("auth: none,", "auth: none, limits: [few],");
+    let gateway = Gateway::start(&format!("{limit}{text}"));
+    assert_eq!(gateway.alive(), Ok(()));
+    let gate = Gate::new();
+    let snapshot = gateway.shared().snapshot.load_full();
+    let Counts::Exact(store, _) = &snapshot.kept.counts["few"] else {
+        panic!("exact");
+    };
+    store.give(Arc::new(Stuck(gate.clone())));
+    let mut client = gateway.connect();
+    client.send(Req::get("/").bytes());
+    eventually("a stuck worker", || gateway.alive().is_err());
+    let told = gateway.alive();
+    assert_eq!(
+        told,
+        Err("a worker has run no timer for a second".to_owned())
+    );
+    gate.open();
+    assert_eq!(client.read().status, 200);
+    assert_eq!(gateway.alive(), Ok(()));
 }
 
 /// Names come and go: a target that is not known yet keeps nobody from a new config.

@@ -94,6 +94,11 @@ impl Gateway {
         told(done)
     }
 
+    /// What the watchdog would be told.
+    pub fn alive(&self) -> Result<(), String> {
+        self.server.lock().unwrap().alive()
+    }
+
     /// What that would change.
     pub fn plan(&self, yaml: &str) -> Result<Vec<String>, String> {
         let loaded = self.read(yaml)?;
