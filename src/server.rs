@@ -136,10 +136,7 @@ impl Server {
         let doors = listeners::open(conf, &tls, &shared.metrics, None, inherited)?;
         let bound = conf.admin.as_ref().map(|admin| {
             let socket = listeners::bind_admin(admin, inherited)?;
-            let port = admin_port(admin, socket, &shared.metrics);
-            let theirs = inherited.admin(&port.wanted).is_some();
-            port.path_is_anothers.store(theirs, Relaxed);
-            Ok::<_, StartFault>(port)
+            Ok::<_, StartFault>(admin_port(admin, socket, &shared.metrics, inherited))
         });
         let admin = bound.transpose()?;
         let background = Background::start()?;
@@ -297,20 +294,26 @@ fn start_workers(shared: &Arc<Shared>, count: usize, counsel: &Counsel) -> io::R
     })
 }
 
-fn admin_port(conf: &AdminConf, socket: Socket, metrics: &Metrics) -> AdminPort {
+fn admin_port(
+    conf: &AdminConf,
+    socket: Socket,
+    metrics: &Metrics,
+    inherited: &Inherited,
+) -> AdminPort {
+    let wanted = conf.address.value.to_string();
     let metrics = metrics.listener("admin");
     let (terms, caps) = (Terms::default(), Caps::default());
     let listener = Arc::new(Listener::new("admin", metrics, terms, caps));
     AdminPort {
         entrance: Arc::new(Entrance::plain(listener.clone())),
         listener,
-        wanted: conf.address.value.to_string(),
+        path_is_anothers: AtomicBool::new(inherited.admin(&wanted).is_some()),
+        wanted,
         socket,
         path: match &conf.address.value {
             AdminAddress::Unix(path) => Some(path.clone()),
             AdminAddress::Tcp(_) => None,
         },
-        path_is_anothers: AtomicBool::new(false),
     }
 }
 

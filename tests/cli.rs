@@ -7,6 +7,8 @@ mod certificates;
 mod process;
 #[path = "cli/reload.rs"]
 mod reload;
+#[path = "cli/service.rs"]
+mod service;
 #[path = "cli/upgrade.rs"]
 mod upgrade;
 

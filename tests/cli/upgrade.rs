@@ -2,13 +2,13 @@
 //! cannot take over leaves the old one as it was.
 
 use super::process::{
-    Folder, Running, Service, answer, call, config, content, eventually, patience, status, tollgate,
+    Folder, Running, Service, answer, call, config, content, eventually, status, tollgate,
 };
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -18,10 +18,10 @@ use std::time::Duration;
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
 /// A gateway run from a file that can be replaced, and whoever took its place.
-struct Deployed {
+pub struct Deployed {
     folder: Folder,
     config: String,
-    running: Running,
+    pub running: Running,
     taken: Option<u32>,
 }
 
@@ -30,7 +30,7 @@ impl Deployed {
         Self::start_in(Folder::new(), service, more, &[])
     }
 
-    fn start_in(folder: Folder, service: &str, more: &str, env: &[(&str, &str)]) -> Deployed {
+    pub fn start_in(folder: Folder, service: &str, more: &str, env: &[(&str, &str)]) -> Deployed {
         link(&folder);
         let admin = folder.text("admin.sock");
         let more = format!(
@@ -65,7 +65,7 @@ impl Deployed {
     }
 
     #[track_caller]
-    fn upgrade(&mut self) -> u32 {
+    pub fn upgrade(&mut self) -> u32 {
         let done = self.try_upgrade(&[]);
         done.unwrap_or_else(|e| panic!("{e:?}"))
     }
@@ -93,7 +93,7 @@ impl Deployed {
     }
 
     /// Ends the process that took over last.
-    fn end(mut self) {
+    pub fn end(mut self) {
         let taken = self.taken.take().expect("there was an upgrade");
         signal("TERM", taken);
         eventually("its end", || (!lives(taken)).then_some(()));
@@ -134,7 +134,7 @@ fn script(folder: &Folder, text: &str, mode: u32) {
     });
 }
 
-fn signal(name: &str, pid: u32) {
+pub fn signal(name: &str, pid: u32) {
     let args = [format!("-{name}"), pid.to_string()];
     let sent = Command::new("kill").args(args).status();
     assert!(sent.is_ok());
@@ -422,51 +422,6 @@ fn a_config_that_cannot_be_served_leaves_the_old_one_as_it_was() {
     unharmed(&gateway, old);
     fs::write(&gateway.config, good).expect("writes");
     gateway.upgrade();
-    gateway.end();
-}
-
-/// What a service manager is told: who serves, who is the main process, and that all is well.
-#[test]
-fn the_service_manager_is_told_who_serves_and_that_all_is_well() {
-    let folder = Folder::new();
-    let socket = UnixDatagram::bind(folder.path("notify")).expect("binds");
-    socket
-        .set_read_timeout(Some(patience()))
-        .expect("a time limit");
-    let told = || {
-        let mut text = [0; 200];
-        let n = socket.recv(&mut text).expect("a message");
-        String::from_utf8_lossy(&text[..n]).into_owned()
-    };
-    let path = folder.text("notify");
-    let env = [("NOTIFY_SOCKET", &*path), ("WATCHDOG_USEC", "500000")];
-    let mut gateway = Deployed::start_in(folder, "127.0.0.1:1", "", &env);
-    assert_eq!(told(), "READY=1\nSTATUS=serving");
-    for _ in 0..3 {
-        assert_eq!(told(), "WATCHDOG=1");
-    }
-    let new = gateway.upgrade();
-    let mut all = Vec::new();
-    while !all.contains(&"READY=1\nSTATUS=serving".to_owned()) {
-        all.push(told());
-    }
-    all.retain(|text| text != "WATCHDOG=1");
-    let main = format!("MAINPID={new}");
-    assert_eq!(all, [&main, "READY=1\nSTATUS=serving"], "in this order");
-    assert_eq!(gateway.running.end(), Some(0));
-    while told() != "WATCHDOG=1" {}
-    // A process that does nothing says nothing.
-    signal("STOP", new);
-    socket
-        .set_read_timeout(Some(Duration::from_secs(1)))
-        .expect("a time limit");
-    let mut text = [0; 200];
-    while socket.recv(&mut text).is_ok() {}
-    signal("CONT", new);
-    socket
-        .set_read_timeout(Some(patience()))
-        .expect("a time limit");
-    assert_eq!(told(), "WATCHDOG=1");
     gateway.end();
 }
 
