@@ -5,7 +5,7 @@ use super::{Lookup, Verdict};
 use crate::base::clock::Now;
 use crate::exchange::Exchange;
 use crate::exchange::refusal::{Challenge, Refusal};
-use crate::identity::api_key::ApiKeys;
+use crate::identity::api_key::{ApiKeys, KeyFault};
 use crate::identity::jwt::JwtFault;
 use crate::identity::principal::Principal;
 use crate::identity::provider::{self, Provider};
@@ -77,10 +77,15 @@ impl Auth {
             Presented::Key(header, key) => {
                 // Several lists may share a header.
                 let lists = self.keys.iter().filter(|k| k.header == *header);
-                let mut found = lists.filter_map(|k| k.keys.find(key, now.unix_s()).ok());
-                found
-                    .next()
-                    .ok_or_else(|| self.refuse(Reason::ApiKeyInvalid))
+                let mut reason = Reason::ApiKeyUnknown;
+                for list in lists {
+                    match list.keys.find(key, now.unix_s()) {
+                        Ok(principal) => return Ok(principal),
+                        Err(KeyFault::Unknown) => {}
+                        Err(KeyFault::Expired) => reason = Reason::ApiKeyExpired,
+                    }
+                }
+                Err(self.refuse(reason))
             }
         }
     }
@@ -95,7 +100,7 @@ impl Auth {
         let key = keys.next();
         let repeated = |(k, _): (&KeyHeader, _)| headers.get_all(&k.header).iter().nth(1).is_some();
         if key.is_some_and(repeated) {
-            return Err(Reason::CredentialsMalformed);
+            return Err(Reason::CredentialsRepeated);
         }
         let key = key.map(|(k, value)| Presented::Key(&k.header, value.as_bytes()));
         if self.tokens.is_empty() {
@@ -103,7 +108,7 @@ impl Auth {
         }
         match bearer(headers) {
             Ok(token) => Ok(Presented::Token(token)),
-            Err(Reason::CredentialsMalformed) => Err(Reason::CredentialsMalformed),
+            Err(why @ (Reason::CredentialsMalformed | Reason::CredentialsRepeated)) => Err(why),
             Err(why) => key.ok_or(why),
         }
     }
@@ -119,8 +124,7 @@ impl Auth {
                 self.metrics.token_cache(false);
                 Ok(principal)
             }
-            provider::Verdict::Refused(JwtFault::Expired) => Err(self.refuse(Reason::TokenExpired)),
-            provider::Verdict::Refused(_) => Err(self.refuse(Reason::TokenInvalid)),
+            provider::Verdict::Refused(fault) => Err(self.refuse(token_reason(fault))),
             provider::Verdict::NoKeys => {
                 let refusal = Refusal::new(Reason::KeysUnavailable).retry_after_ms(10_000);
                 Err(Verdict::refuse(refusal))
@@ -146,12 +150,31 @@ impl Auth {
     }
 }
 
+/// The reason code of each fault.
+fn token_reason(fault: JwtFault) -> Reason {
+    match fault {
+        JwtFault::Malformed => Reason::TokenMalformed,
+        JwtFault::TooLarge => Reason::TokenTooLarge,
+        JwtFault::AlgorithmNotAllowed => Reason::TokenAlgorithm,
+        JwtFault::UnknownKey => Reason::TokenKey,
+        JwtFault::BadSignature => Reason::TokenSignature,
+        JwtFault::Expired => Reason::TokenExpired,
+        JwtFault::NotYetValid => Reason::TokenNotYetValid,
+        JwtFault::WrongIssuer => Reason::TokenIssuer,
+        JwtFault::WrongAudience => Reason::TokenAudience,
+        JwtFault::MissingClaim(_) => Reason::TokenClaimMissing,
+        JwtFault::BadClaim(_) => Reason::TokenClaim,
+        JwtFault::CriticalHeader => Reason::TokenCritical,
+        JwtFault::WrongType => Reason::TokenType,
+    }
+}
+
 /// The bearer token of a request (RFC 6750 §2.1); the scheme's case does not count.
 fn bearer(headers: &HeaderMap) -> Result<&str, Reason> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let value = values.next().ok_or(Reason::CredentialsMissing)?;
     if values.next().is_some() {
-        return Err(Reason::CredentialsMalformed);
+        return Err(Reason::CredentialsRepeated);
     }
     // As `to_str` has it, which looks at each byte by itself: tokens are long.
     let ascii = Some(value.as_bytes()).filter(|v| v.is_ascii());
@@ -187,6 +210,6 @@ mod tests {
             assert_eq!(of(&[other]), Err(Reason::BearerRequired), "{other:?}");
         }
         let twice = of(&["Bearer abc", "Bearer abc"]);
-        assert_eq!(twice, Err(Reason::CredentialsMalformed));
+        assert_eq!(twice, Err(Reason::CredentialsRepeated));
     }
 }

@@ -41,14 +41,37 @@ pub fn status(reason: Reason) -> (u16, &'static str) {
         Reason::AmbiguousPath => (400, "Ambiguous path"),
         Reason::TenantMissing => (400, "Tenant required"),
         Reason::CredentialsMalformed => (400, "Malformed credentials"),
+        Reason::CredentialsRepeated => (400, "Credentials sent more than once"),
         Reason::CredentialsMissing => (401, "Missing authorization header"),
         Reason::BearerRequired => (401, "Bearer token required"),
         Reason::TokenExpired => (401, "Token expired"),
-        Reason::TokenInvalid => (401, "Invalid or expired token"),
+        Reason::TokenMalformed
+        | Reason::TokenTooLarge
+        | Reason::TokenType
+        | Reason::TokenCritical
+        | Reason::TokenAlgorithm
+        | Reason::TokenKey
+        | Reason::TokenSignature
+        | Reason::TokenNotYetValid
+        | Reason::TokenIssuer
+        | Reason::TokenAudience
+        | Reason::TokenClaimMissing
+        | Reason::TokenClaim
+        | Reason::TokenInactive
+        | Reason::TokenRevoked
+        | Reason::TokenUnproven => (401, "Invalid or expired token"),
         Reason::ApiKeyRequired => (401, "API key required"),
-        Reason::ApiKeyInvalid => (401, "Invalid API key"),
+        Reason::ApiKeyMalformed
+        | Reason::ApiKeyUnknown
+        | Reason::ApiKeyExpired
+        | Reason::ApiKeyDisabled
+        | Reason::ApiKeyRevoked => (401, "Invalid API key"),
+        Reason::CertificateRequired => (401, "Client certificate required"),
+        Reason::CertificateUnknown => (403, "Unknown client certificate"),
         Reason::ScopeInsufficient => (403, "Insufficient scope"),
         Reason::RoleInsufficient => (403, "Insufficient role"),
+        Reason::PermissionInsufficient => (403, "Insufficient permission"),
+        Reason::ClaimInsufficient => (403, "Insufficient claim"),
         Reason::ProbeDenied => (403, "Probes are not answered here"),
         Reason::RouteNotFound => (404, "Route not found"),
         Reason::TenantUnknown => (404, "Unknown tenant"),
@@ -64,6 +87,7 @@ pub fn status(reason: Reason) -> (u16, &'static str) {
         Reason::RateLimited | Reason::FloodLimited => {
             (429, "Rate limit exceeded. See Retry-After header.")
         }
+        Reason::AuthFailuresLimited => (429, "Too many failed authentications"),
         Reason::HeadersTooLarge => (431, "Request header too large"),
         Reason::ClientClosed => (499, "Client closed the connection"),
         Reason::ClientTooSlow => (499, "Client did not read its answer"),
@@ -79,7 +103,11 @@ pub fn status(reason: Reason) -> (u16, &'static str) {
             (503, "Service temporarily unavailable")
         }
         Reason::GoingAway => (503, "Going away"),
-        Reason::KeysUnavailable => (503, "Authentication temporarily unavailable"),
+        Reason::KeysUnavailable
+        | Reason::ApiKeysUnavailable
+        | Reason::IntrospectionUnavailable
+        | Reason::IntrospectionInvalid
+        | Reason::RevocationsUnavailable => (503, "Authentication temporarily unavailable"),
         Reason::UpstreamTimeout => (504, "Gateway timeout"),
         Reason::DeadlineExceeded => (504, "Deadline exceeded"),
         Reason::VersionUnsupported => (505, "HTTP version not supported"),
@@ -217,9 +245,12 @@ fn text<'a>(name: HeaderName, value: String, put: &mut impl FnMut(HeaderName, Sa
 /// rights `insufficient_scope`.
 fn challenge_for(reason: Reason, challenge: &Challenge) -> &str {
     match reason {
-        Reason::TokenExpired | Reason::TokenInvalid => &challenge.invalid,
-        Reason::ScopeInsufficient | Reason::RoleInsufficient => &challenge.insufficient,
-        _ => &challenge.missing,
+        Reason::CredentialsMissing
+        | Reason::BearerRequired
+        | Reason::ApiKeyRequired
+        | Reason::CertificateRequired => &challenge.missing,
+        _ if status(reason).0 == 403 => &challenge.insufficient,
+        _ => &challenge.invalid,
     }
 }
 

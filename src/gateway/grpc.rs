@@ -173,14 +173,37 @@ pub fn status(reason: Reason) -> Status {
         | Reason::WebSocketVersion => Status::INVALID_ARGUMENT,
         Reason::CredentialsMalformed
         | Reason::CredentialsMissing
+        | Reason::CredentialsRepeated
         | Reason::BearerRequired
+        | Reason::TokenMalformed
+        | Reason::TokenTooLarge
+        | Reason::TokenType
+        | Reason::TokenCritical
+        | Reason::TokenAlgorithm
+        | Reason::TokenKey
+        | Reason::TokenSignature
         | Reason::TokenExpired
-        | Reason::TokenInvalid
+        | Reason::TokenNotYetValid
+        | Reason::TokenIssuer
+        | Reason::TokenAudience
+        | Reason::TokenClaimMissing
+        | Reason::TokenClaim
+        | Reason::TokenInactive
+        | Reason::TokenRevoked
+        | Reason::TokenUnproven
         | Reason::ApiKeyRequired
-        | Reason::ApiKeyInvalid => Status::UNAUTHENTICATED,
-        Reason::ScopeInsufficient | Reason::RoleInsufficient | Reason::ProbeDenied => {
-            Status::PERMISSION_DENIED
-        }
+        | Reason::ApiKeyMalformed
+        | Reason::ApiKeyUnknown
+        | Reason::ApiKeyExpired
+        | Reason::ApiKeyDisabled
+        | Reason::ApiKeyRevoked
+        | Reason::CertificateRequired => Status::UNAUTHENTICATED,
+        Reason::ScopeInsufficient
+        | Reason::RoleInsufficient
+        | Reason::PermissionInsufficient
+        | Reason::ClaimInsufficient
+        | Reason::CertificateUnknown
+        | Reason::ProbeDenied => Status::PERMISSION_DENIED,
         Reason::TenantUnknown => Status::NOT_FOUND,
         // To a client, a method that leads nowhere is one that is not there.
         Reason::RouteNotFound
@@ -192,6 +215,7 @@ pub fn status(reason: Reason) -> Status {
         | Reason::UriTooLong
         | Reason::HeadersTooLarge
         | Reason::RateLimited
+        | Reason::AuthFailuresLimited
         | Reason::FloodLimited => Status::RESOURCE_EXHAUSTED,
         Reason::HeaderTimeout
         | Reason::BodyTimeout
@@ -212,7 +236,11 @@ pub fn status(reason: Reason) -> Status {
         | Reason::Overloaded
         | Reason::Misdirected
         | Reason::GoingAway
-        | Reason::KeysUnavailable => Status::UNAVAILABLE,
+        | Reason::KeysUnavailable
+        | Reason::ApiKeysUnavailable
+        | Reason::IntrospectionUnavailable
+        | Reason::IntrospectionInvalid
+        | Reason::RevocationsUnavailable => Status::UNAVAILABLE,
     }
 }
 

@@ -8,7 +8,7 @@
 //! bits, a pseudo-random function whose key is random for each list and leaves the process nowhere:
 //! nobody can make a text that has the hash of another one, and nothing is learnt from the hash kept.
 
-use super::principal::{Method, Principal, Scopes, Told};
+use super::principal::{Method, Principal, Scopes};
 use crate::base::secret::{same, sha256};
 use siphasher::sip128::SipHasher24;
 use std::collections::{HashMap, HashSet};
@@ -232,17 +232,12 @@ impl Entry {
         }
         let hash = read_hash(&hash)?;
         let principal = Arc::new(Principal {
-            method: Method::ApiKey,
-            provider: Arc::clone(provider),
             client_id: Some(client),
-            user: None,
             scopes: scopes.into_iter().collect::<Scopes>(),
             roles,
-            email: None,
-            tenant: None,
             tier: tier.filter(|tier| !tier.is_empty()),
             key_id: Some(id),
-            told: Told::default(),
+            ..Principal::new(Method::ApiKey, provider)
         });
         Ok(Entry {
             hash,

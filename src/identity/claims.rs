@@ -1,6 +1,8 @@
 //! Which claim of a token gives which part of a [`Principal`], and how strictly it is read.
 
-use super::principal::{Method, Principal, Scopes, Told};
+use super::principal::{Marks, Method, Principal, Scopes};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -70,6 +72,8 @@ pub struct ClaimMap {
     pub client: ClaimPath,
     /// The service tier; a text. Default `tier`.
     pub tier: ClaimPath,
+    /// What is kept besides, as it is, for routes and services to be told. Default: nothing.
+    pub wanted: Arc<[ClaimPath]>,
 }
 
 impl Default for ClaimMap {
@@ -86,6 +90,7 @@ impl Default for ClaimMap {
             tenant: named("tenant"),
             client: named("client_id"),
             tier: named("tier"),
+            wanted: Arc::default(),
         }
     }
 }
@@ -100,9 +105,8 @@ impl ClaimMap {
     ) -> Result<Principal, &'static str> {
         let scopes = self.scopes.iter().find_map(|path| present(path, claims));
         let roles = present(&self.roles, claims);
+        let wanted = self.wanted.iter();
         Ok(Principal {
-            method: Method::Jwt,
-            provider: Arc::clone(provider),
             client_id: text(&self.client, claims, "client")?,
             user: text(&self.user, claims, "user")?,
             scopes: scopes.map_or(Ok(Scopes::default()), scope_set)?,
@@ -110,10 +114,43 @@ impl ClaimMap {
             email: text(&self.email, claims, "email")?,
             tenant: text(&self.tenant, claims, "tenant")?,
             tier: text(&self.tier, claims, "tier")?,
-            key_id: None,
-            told: Told::default(),
+            claims: wanted.map(|p| present(p, claims).cloned()).collect(),
+            bound: bound(claims)?,
+            marks: marks(claims)?,
+            ..Principal::new(Method::Jwt, provider)
         })
     }
+}
+
+/// The certificate that a token is bound to (RFC 8705 §3.1). A token that is bound to anything else is
+/// refused: nobody here could prove it.
+fn bound(claims: &Claims) -> Result<Option<[u8; 32]>, &'static str> {
+    let Some(cnf) = claims.get("cnf") else {
+        return Ok(None);
+    };
+    let Some(members) = cnf.as_object().filter(|members| members.len() == 1) else {
+        return Err("cnf");
+    };
+    let print = members.get("x5t#S256").and_then(Value::as_str);
+    let print = print.and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
+    let print = print.and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
+    print.map(Some).ok_or("cnf")
+}
+
+/// What a revocation may name the token by; `kid` is not among the claims.
+fn marks(claims: &Claims) -> Result<Marks, &'static str> {
+    let text = |name: &'static str| match claims.get(name) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.as_str())),
+        Some(_) => Err(name),
+    };
+    let issued = claims.get("iat").map(|at| numeric_date(at).ok_or("iat"));
+    Ok(Marks {
+        issuer: text("iss")?.map(Arc::from),
+        jti: text("jti")?.map(Box::from),
+        issued_s: issued.transpose()?.map(|ms| ms / 1000),
+        kid: None,
+    })
 }
 
 /// A `NumericDate` (RFC 7519 §2) in Unix milliseconds, fractions below cut off. None for anything

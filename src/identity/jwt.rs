@@ -185,7 +185,7 @@ impl Issuer {
         self.check_issuer(&claims)?;
         self.check_audience(&claims)?;
         let exp_ms = self.check_times(&claims, now_unix_ms)?;
-        let principal = self
+        let mut principal = self
             .claims
             .principal(&claims, &self.name)
             .map_err(JwtFault::BadClaim)?;
@@ -193,6 +193,7 @@ impl Issuer {
             // Without a name the upstream would be told of nobody in particular.
             return Err(JwtFault::MissingClaim("sub"));
         }
+        principal.marks.kid = header.kid.map(String::into_boxed_str);
         Ok(Verified { principal, exp_ms })
     }
 

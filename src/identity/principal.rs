@@ -1,6 +1,9 @@
 //! What a verified caller is, however it proved itself.
 
+use crate::base::units::Rate;
 use http::{HeaderName, HeaderValue};
+use serde_json::Value;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 /// How the caller proved who it is.
@@ -8,8 +11,12 @@ use std::sync::{Arc, OnceLock};
 pub enum Method {
     /// A signed token (RFC 7519).
     Jwt,
-    /// An API key from a key file.
+    /// A token that its issuer was asked about (RFC 7662).
+    Introspection,
+    /// An API key.
     ApiKey,
+    /// A client certificate (RFC 8446 §4.4.2).
+    Certificate,
 }
 
 /// A verified caller. Made once, shared as `Arc<Principal>` for as long as the proof holds.
@@ -38,9 +45,63 @@ pub struct Principal {
     pub tier: Option<String>,
     /// The id (not the secret) of the API key used; none for a token.
     pub key_id: Option<String>,
+    /// How much the caller may call at all, as the key's record says.
+    pub rate_limit: Option<Rate>,
+    /// What the caller's token says under each path that the config asks for, in the config's order.
+    pub claims: Box<[Option<Value>]>,
+    /// The certificate (its SHA-256) that whoever presents the token must hold (RFC 8705 §3.1).
+    pub bound: Option<[u8; 32]>,
+    /// What a revocation may name it by.
+    pub marks: Marks,
+    /// Up to which state of the list of revocations it is known not to be revoked.
+    pub unrevoked: Unrevoked,
     /// What services are told of it.
     pub told: Told,
 }
+
+/// What a revocation may name a token by, besides its user and an API key's id.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// The token's issuer, as its `iss` has it.
+    pub issuer: Option<Arc<str>>,
+    /// The token's id (RFC 7519 §4.1.7).
+    pub jti: Option<Box<str>>,
+    /// When it was issued, in Unix seconds (RFC 7519 §4.1.6).
+    pub issued_s: Option<u64>,
+    /// The id of the key that signed it (RFC 7515 §4.1.4).
+    pub kid: Option<Box<str>>,
+}
+
+/// A state of the list of revocations. Two callers do not differ by it.
+#[derive(Debug, Default)]
+pub struct Unrevoked(AtomicU64);
+
+impl Unrevoked {
+    /// Whether it was compared with this state of the list; 0 is none.
+    pub fn at(&self, state: u64) -> bool {
+        self.0.load(Relaxed) == state
+    }
+
+    /// Notes that this state of the list does not name it.
+    pub fn note(&self, state: u64) {
+        self.0.store(state, Relaxed);
+    }
+}
+
+impl Clone for Unrevoked {
+    /// A copy is compared anew.
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl PartialEq for Unrevoked {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Unrevoked {}
 
 /// Header fields that are the same for every request of a caller: made for the first one. Two callers
 /// do not differ by them.
@@ -91,6 +152,28 @@ impl Told {
 }
 
 impl Principal {
+    /// A caller of whom nothing else is known.
+    pub fn new(method: Method, provider: &Arc<str>) -> Self {
+        Self {
+            method,
+            provider: provider.clone(),
+            client_id: None,
+            user: None,
+            scopes: Scopes::default(),
+            roles: Vec::new(),
+            email: None,
+            tenant: None,
+            tier: None,
+            key_id: None,
+            rate_limit: None,
+            claims: Box::default(),
+            bound: None,
+            marks: Marks::default(),
+            unrevoked: Unrevoked::default(),
+            told: Told::default(),
+        }
+    }
+
     /// Whether the caller has `role`; case counts.
     pub fn has_role(&self, role: &str) -> bool {
         self.roles.iter().any(|own| own == role)

@@ -151,23 +151,14 @@ impl Set {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::principal::{Method, Scopes, Told};
+    use crate::identity::principal::Method;
 
     const STAMP: Stamp = Stamp { issuer: 1, keys: 7 };
 
     fn caller(name: &str) -> Arc<Principal> {
         Arc::new(Principal {
-            method: Method::Jwt,
-            provider: Arc::from("corp"),
-            client_id: None,
             user: Some(name.to_owned()),
-            scopes: Scopes::default(),
-            roles: Vec::new(),
-            email: None,
-            tenant: None,
-            tier: None,
-            key_id: None,
-            told: Told::default(),
+            ..Principal::new(Method::Jwt, &Arc::from("corp"))
         })
     }
 

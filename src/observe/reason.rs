@@ -62,18 +62,75 @@ reasons! {
     BearerRequired = "bearer_required",
     /// The credentials cannot be read as what they claim to be (RFC 6750 §3.1).
     CredentialsMalformed = "credentials_malformed",
+    /// A header that may come once came more than once, or a credential came in two places
+    /// (RFC 6750 §2).
+    CredentialsRepeated = "credentials_repeated",
+    /// The token is not three segments of base64url with JSON in them (RFC 7515 §5.2, RFC 7519 §7.2).
+    TokenMalformed = "token_malformed",
+    /// The token is longer than any that is looked at.
+    TokenTooLarge = "token_too_large",
+    /// The token is of another type than tokens for us are (RFC 8725 §3.11).
+    TokenType = "token_type_wrong",
+    /// The token marks something as critical that is not known here (RFC 7515 §4.1.11).
+    TokenCritical = "token_critical_unknown",
+    /// The token's algorithm is not one of its issuer's, or not its key's (RFC 8725 §3.1).
+    TokenAlgorithm = "token_algorithm_not_allowed",
+    /// The token's key is not one of its issuer's.
+    TokenKey = "token_key_unknown",
+    /// The token's signature is wrong.
+    TokenSignature = "token_signature_invalid",
     /// The token was good and is over.
     TokenExpired = "token_expired",
-    /// The token's signature, issuer, audience or another claim does not hold.
-    TokenInvalid = "token_invalid",
+    /// The token is not good yet (RFC 7519 §4.1.5).
+    TokenNotYetValid = "token_not_yet_valid",
+    /// The token is from nobody whom the route believes (RFC 8725 §3.8).
+    TokenIssuer = "token_issuer_unknown",
+    /// The token is meant for somebody else (RFC 8725 §3.9).
+    TokenAudience = "token_audience_wrong",
+    /// The token lacks a claim that its issuer's tokens must have.
+    TokenClaimMissing = "token_claim_missing",
+    /// A claim of the token is of a wrong type, or has a value that is not accepted.
+    TokenClaim = "token_claim_invalid",
+    /// The token's issuer says that it is not good, or not any more (RFC 7662 §2.2).
+    TokenInactive = "token_inactive",
+    /// The token was revoked.
+    TokenRevoked = "token_revoked",
+    /// The token is bound to a certificate that its bearer has not proved to hold (RFC 8705 §3).
+    TokenUnproven = "token_binding_unproven",
     /// The route takes API keys only and none came.
     ApiKeyRequired = "api_key_required",
-    /// The API key is unknown, over or revoked.
-    ApiKeyInvalid = "api_key_invalid",
+    /// The API key cannot be one: it is too long, or its checksum is wrong.
+    ApiKeyMalformed = "api_key_malformed",
+    /// The API key is unknown.
+    ApiKeyUnknown = "api_key_unknown",
+    /// The API key was good and is over.
+    ApiKeyExpired = "api_key_expired",
+    /// The API key is switched off.
+    ApiKeyDisabled = "api_key_disabled",
+    /// The API key was revoked.
+    ApiKeyRevoked = "api_key_revoked",
+    /// The route asks for a client certificate and none came.
+    CertificateRequired = "certificate_required",
+    /// The client certificate is good, and nobody's that the route knows.
+    CertificateUnknown = "certificate_unknown",
     /// The client is known but lacks a scope the route asks for (RFC 6750 §3.1).
     ScopeInsufficient = "scope_insufficient",
     /// The client is known but lacks a role the route asks for.
     RoleInsufficient = "role_insufficient",
+    /// No role of the client gives a permission the route asks for.
+    PermissionInsufficient = "permission_insufficient",
+    /// A claim of the client's token has none of the values the route asks for.
+    ClaimInsufficient = "claim_insufficient",
+    /// Too many credentials from this address were refused.
+    AuthFailuresLimited = "auth_failures_limited",
+    /// The list of API keys could not be asked, so the key could be neither trusted nor refused.
+    ApiKeysUnavailable = "api_keys_unavailable",
+    /// The token's issuer could not be asked, so the token could be neither trusted nor refused.
+    IntrospectionUnavailable = "introspection_unavailable",
+    /// The token's issuer was asked and gave no answer that can be used (RFC 7662 §2.2).
+    IntrospectionInvalid = "introspection_invalid",
+    /// It is not known for too long what was revoked, and the config wants nobody to pass then.
+    RevocationsUnavailable = "revocations_unavailable",
     /// The issuer's keys could not be had, so the token could be neither trusted nor refused.
     KeysUnavailable = "keys_unavailable",
     /// A WebSocket of a version that is not spoken here (RFC 6455 §4.4).

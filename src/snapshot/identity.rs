@@ -146,6 +146,7 @@ fn claim_map(conf: &ClaimsConf) -> Result<ClaimMap, Fault> {
         tenant: path(tenant)?,
         client: path(client)?,
         tier: path(tier)?,
+        wanted: Arc::default(),
     })
 }
 

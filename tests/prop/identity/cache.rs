@@ -7,23 +7,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use tollgate::identity::alg::Alg;
 use tollgate::identity::jwt::JwtFault;
-use tollgate::identity::principal::{Method, Principal, Scopes, Told};
+use tollgate::identity::principal::{Method, Principal};
 use tollgate::identity::provider::{KeySource, Provider, Verdict, authenticate, choose};
 use tollgate::identity::seen::{Seen, Stamp};
 
 fn caller(user: u64) -> Arc<Principal> {
     Arc::new(Principal {
-        method: Method::Jwt,
-        provider: Arc::from("corp"),
-        client_id: None,
         user: Some(user.to_string()),
-        scopes: Scopes::default(),
-        roles: Vec::new(),
-        email: None,
-        tenant: None,
-        tier: None,
-        key_id: None,
-        told: Told::default(),
+        ..Principal::new(Method::Jwt, &Arc::from("corp"))
     })
 }
 
