@@ -15,7 +15,7 @@ use tollgate::config::fields::{Need, Rule};
 use tollgate::config::file::FileConf;
 use tollgate::config::identity::{
     ApiKeyConf, ApiKeysConf, ClaimsConf, IdentityConf, IdentityHeadersConf, JwksConf, JwtConf,
-    JwtKeyConf, KeyListConf,
+    JwtKeyConf, KeyListConf, RequiredClaimConf,
 };
 use tollgate::config::limit::LimitConf;
 use tollgate::config::listener::{
@@ -243,6 +243,7 @@ const RULES: &[&[Rule]] = &[
     JwtConf::RULES,
     JwksConf::RULES,
     JwtKeyConf::RULES,
+    RequiredClaimConf::RULES,
     ClaimsConf::RULES,
     ApiKeysConf::RULES,
     KeyListConf::RULES,

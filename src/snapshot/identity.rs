@@ -4,14 +4,15 @@
 use super::compile::{Findings, Tools, missed, unready};
 use super::{IdentityHeaders, ListForm};
 use crate::config::identity::{
-    ApiKeyConf, ApiKeysConf, ClaimsConf, IdentityConf, IdentityHeadersConf, JwksConf, JwtConf,
-    JwtKeyConf, ListForm as FormConf,
+    ApiKeyConf, ApiKeysConf, ClaimsConf, DiscoveryConf, IdentityConf, IdentityHeadersConf,
+    JwksConf, JwtConf, JwtKeyConf, ListForm as FormConf, ProfileConf, RequiredClaimConf,
 };
 use crate::config::{Fault, Spanned};
 use crate::identity::api_key::{ApiKeyRecord, ApiKeys};
 use crate::identity::claims::{ClaimMap, ClaimPath};
-use crate::identity::fetch::{RemoteKeys, RemoteRules};
-use crate::identity::jwt::{Issuer, IssuerRules};
+use crate::identity::discovery::Discovery;
+use crate::identity::fetch::{self, RemoteKeys, RemoteRules};
+use crate::identity::jwt::{Issuer, IssuerRules, Profile, Required};
 use crate::identity::keyset::{KeySet, Material, Origin, StaticKey};
 use crate::identity::provider::{KeySource, Provider};
 use crate::identity::seen::Seen;
@@ -103,6 +104,8 @@ fn provider(conf: &Spanned<JwtConf>, tools: &Tools<'_>) -> Result<Arc<Provider>,
         leeway,
         jwks,
         keys,
+        profile,
+        require,
         claims,
     } = &conf.value;
     let fault = |text: String| missed(&conf.place, text);
@@ -112,7 +115,12 @@ fn provider(conf: &Spanned<JwtConf>, tools: &Tools<'_>) -> Result<Arc<Provider>,
         audiences: texts(audiences),
         algorithms: algorithms.iter().map(|a| a.value).collect(),
         leeway: leeway.value.0,
-        claims: claim_map(claims)?,
+        profile: match profile.value {
+            ProfileConf::Jwt => Profile::Jwt,
+            ProfileConf::AccessToken => Profile::AccessToken,
+        },
+        require: require.iter().map(required).collect::<Result<_, _>>()?,
+        claims: claim_map(claims, profile.value)?,
     };
     let issuer = Issuer::new(rules).map_err(fault)?;
     let kept = tools.before.and_then(|b| b.published(&conf.value));
@@ -124,7 +132,16 @@ fn provider(conf: &Spanned<JwtConf>, tools: &Tools<'_>) -> Result<Arc<Provider>,
     Provider::new(issuer, source).map(Arc::new).map_err(fault)
 }
 
-fn claim_map(conf: &ClaimsConf) -> Result<ClaimMap, Fault> {
+fn required(conf: &Spanned<RequiredClaimConf>) -> Result<Required, Fault> {
+    let RequiredClaimConf { claim, values } = &conf.value;
+    let path = claim.value.parse::<ClaimPath>();
+    Ok(Required {
+        path: path.map_err(|e| missed(&claim.place, e))?,
+        values: texts(values.as_deref().unwrap_or_default()),
+    })
+}
+
+fn claim_map(conf: &ClaimsConf, profile: ProfileConf) -> Result<ClaimMap, Fault> {
     let ClaimsConf {
         user,
         scopes,
@@ -138,6 +155,9 @@ fn claim_map(conf: &ClaimsConf) -> Result<ClaimMap, Fault> {
         let parsed = text.value.parse::<ClaimPath>();
         parsed.map_err(|e| missed(&text.place, e))
     };
+    // An access token of RFC 9068 has its scopes in one place (§2.2.3), unless somebody says otherwise.
+    let only = profile == ProfileConf::AccessToken && !scopes.iter().any(Spanned::is_written);
+    let scopes = &scopes[..if only { 1 } else { scopes.len() }];
     Ok(ClaimMap {
         user: path(user)?,
         scopes: scopes.iter().map(path).collect::<Result<_, _>>()?,
@@ -157,8 +177,10 @@ fn published(
 ) -> Result<KeySource, Fault> {
     let JwksConf {
         url,
+        discovery,
         file,
         refresh,
+        max_stale,
         insecure_http,
     } = &conf.value;
     if let Some(file) = file {
@@ -167,18 +189,27 @@ fn published(
         let keys = keys.map_err(|e| missed(&file.place, e))?;
         return Ok(KeySource::Fixed(Arc::new(keys)));
     }
-    let Some(url) = url else {
-        return Err(missed(&conf.place, "no source of keys"));
+    let place = match (url, discovery) {
+        (Some(url), _) => fetch::Place::Url(url.value.as_str().to_owned()),
+        (None, Some(how)) => {
+            let how = match how.value {
+                DiscoveryConf::Oidc => Discovery::Oidc,
+                DiscoveryConf::Oauth => Discovery::Oauth,
+            };
+            fetch::Place::Discovered(how, issuer.iss().to_owned())
+        }
+        (None, None) => return Err(missed(&conf.place, "no source of keys")),
     };
     let rules = RemoteRules {
         provider: issuer.name().to_owned(),
-        url: url.value.as_str().to_owned(),
+        place,
         refresh: refresh.value.0,
+        max_stale: max_stale.value.0,
         insecure_http: insecure_http.value,
         algorithms: issuer.algorithms(),
     };
     let keys = RemoteKeys::new(rules, tools.clock.clone());
-    let keys = keys.map_err(|e| unready(&url.place, e))?;
+    let keys = keys.map_err(|e| unready(&conf.place, e))?;
     Ok(KeySource::Remote(Arc::new(keys)))
 }
 
