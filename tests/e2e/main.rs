@@ -34,6 +34,7 @@ mod paths;
 mod plain;
 mod reload;
 mod retry;
+mod rfc_tokens;
 mod route;
 mod security;
 mod smuggling;

@@ -89,7 +89,10 @@ fn issuer_audience_and_times_are_always_checked() {
     assert_eq!(of(json!({ "exp": now - 40 })), "token_expired");
     for (wrong, code) in [
         (json!({ "iss": null }), "token_claim_missing"),
-        (json!({ "iss": "https://auth.example.com" }), "token_issuer_unknown"),
+        (
+            json!({ "iss": "https://auth.example.com" }),
+            "token_issuer_unknown",
+        ),
         (json!({ "aud": null }), "token_claim_missing"),
         (json!({ "aud": "apis" }), "token_audience_wrong"),
         (json!({ "aud": [] }), "token_audience_wrong"),
@@ -122,7 +125,10 @@ fn forged_tokens_open_nothing() {
         mint::encode(mint::claims_but(gateway.now_s(), json!({ "sub": "root" })).to_string());
     let signed = |text: &str| mint::sign_header("rsa-a", "RS256", text, &claims);
     let mut forged = vec![
-        (format!("{head}.{more}.{signature}"), "token_signature_invalid"),
+        (
+            format!("{head}.{more}.{signature}"),
+            "token_signature_invalid",
+        ),
         (format!("{head}.{body}."), "token_malformed"),
         (format!("{head}.{body}"), "token_malformed"),
         (format!("{head}.{body}.{signature}.x"), "token_malformed"),
@@ -194,10 +200,10 @@ fn a_cached_token_does_not_outlive_itself() {
     gateway.counts("tollgate_token_cache_lookups_total{result=\"hit\"}", 4);
     gateway.advance_s(300 + 31);
     assert_eq!(judged(&gateway, &token), "token_expired");
-    let tail = &token[..token.len() - 4];
+    let tail = &token[..token.len() - 2];
     assert_eq!(
         judged(&gateway, tail),
-        "token_malformed",
+        "token_signature_invalid",
         "the whole token is compared"
     );
 }
