@@ -76,7 +76,7 @@ pub fn compile(conf: &FileConf, tools: &Tools<'_>) -> Result<Snapshot, Faults> {
         routes,
     } = conf;
     let mut findings = Findings::default();
-    let identities = Identities::compile(identity, tools, &mut findings);
+    let identities = Identities::compile(conf, tools, &mut findings);
     let limits = Limits::compile(limits, tools, &mut findings);
     let flood = flood.as_ref().map(|flood| flood_limit(flood, tools));
     let flood = flood.and_then(|made| findings.keep(made));
@@ -108,7 +108,7 @@ pub fn compile(conf: &FileConf, tools: &Tools<'_>) -> Result<Snapshot, Faults> {
         forwarded: told(server.forwarded.value),
         via: via(server.via.as_ref(), tools),
         flood,
-        headers: identity::headers(&identity.headers, &identity.api_keys),
+        headers: identity::headers(&identity.headers, &identity.api_keys, &identities.wanted),
         table,
         routes,
         pools,
@@ -118,6 +118,7 @@ pub fn compile(conf: &FileConf, tools: &Tools<'_>) -> Result<Snapshot, Faults> {
             counts: limits.counts,
             api_keys: identities.lists,
             seen: identities.seen,
+            failures: identities.failures,
         },
     })
 }
