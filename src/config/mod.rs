@@ -10,6 +10,7 @@
 mod check;
 mod check_identity;
 mod check_listener;
+mod check_redis;
 mod check_route;
 mod check_upstream;
 mod check_upstream_tls;
@@ -24,6 +25,7 @@ pub mod identity;
 pub mod limit;
 pub mod listener;
 pub mod material;
+pub mod redis;
 pub mod route;
 pub mod server;
 mod spelling;

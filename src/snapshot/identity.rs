@@ -15,6 +15,7 @@ use crate::identity::jwt::{Issuer, IssuerRules};
 use crate::identity::keyset::{KeySet, Material, Origin, StaticKey};
 use crate::identity::provider::{KeySource, Provider};
 use crate::identity::seen::Seen;
+use crate::redis::Redis;
 use http::HeaderName;
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -42,7 +43,12 @@ pub struct Identities {
 
 impl Identities {
     /// Compiles all of them.
-    pub fn compile(conf: &IdentityConf, tools: &Tools<'_>, findings: &mut Findings) -> Self {
+    pub fn compile(
+        conf: &IdentityConf,
+        _redis: Option<&Arc<Redis>>,
+        tools: &Tools<'_>,
+        findings: &mut Findings,
+    ) -> Self {
         let IdentityConf {
             headers: _,
             jwt,
