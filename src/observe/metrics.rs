@@ -8,12 +8,14 @@
 mod define;
 mod handles;
 mod process;
+mod redis;
 mod route;
 mod tls;
 
 pub use handles::{
     Circuit, InFlight, IssuerMetrics, LimiterMetrics, ListenerMetrics, TurnedAway, UpstreamMetrics,
 };
+pub use redis::{RedisCall, RedisMetrics};
 pub use route::RouteMetrics;
 pub use tls::{CertificateSeries, HandshakeFault, TlsMetrics};
 
@@ -43,6 +45,7 @@ pub struct Metrics {
     tls: Handles<TlsMetrics>,
     issuers: Handles<IssuerMetrics>,
     limiters: Handles<LimiterMetrics>,
+    redis: redis::RedisFamilies,
     unrouted: Arc<RouteMetrics>,
     refusals: [IntCounter; Reason::COUNT],
     /// Misses and hits.
@@ -93,6 +96,7 @@ impl Metrics {
             tls: Handles::default(),
             issuers: Handles::default(),
             limiters: Handles::default(),
+            redis: redis::RedisFamilies::new(&registry),
             registry,
             families,
         }

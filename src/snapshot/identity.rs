@@ -25,6 +25,7 @@ use crate::identity::provider::{KeySource, Provider};
 use crate::identity::seen::Seen;
 use crate::limit::exact::Store;
 use crate::limit::sliding_window::SlidingWindow;
+use crate::redis::Redis;
 use http::HeaderName;
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -60,7 +61,12 @@ pub struct Identities {
 
 impl Identities {
     /// Compiles all of them.
-    pub fn compile(conf: &FileConf, tools: &Tools<'_>, findings: &mut Findings) -> Self {
+    pub fn compile(
+        conf: &FileConf,
+        _redis: Option<&Arc<Redis>>,
+        tools: &Tools<'_>,
+        findings: &mut Findings,
+    ) -> Self {
         let IdentityConf {
             headers,
             jwt,
