@@ -17,7 +17,7 @@ use tollgate::config::fields::{Need, Rule};
 use tollgate::config::file::FileConf;
 use tollgate::config::identity::{
     ApiKeyConf, ApiKeysConf, ClaimHeaderConf, ClaimsConf, FailureLimitConf, IdentityConf,
-    IdentityHeadersConf, JwksConf, JwtConf, JwtKeyConf, KeyListConf,
+    IdentityHeadersConf, JwksConf, JwtConf, JwtKeyConf, KeyListConf, RequiredClaimConf,
 };
 use tollgate::config::limit::LimitConf;
 use tollgate::config::listener::{
@@ -254,6 +254,7 @@ const RULES: &[&[Rule]] = &[
     JwtConf::RULES,
     JwksConf::RULES,
     JwtKeyConf::RULES,
+    RequiredClaimConf::RULES,
     ClaimsConf::RULES,
     ApiKeysConf::RULES,
     KeyListConf::RULES,

@@ -2,6 +2,7 @@
 //! pinned by a request for as long as it lasts.
 
 pub mod auth;
+pub mod certificates;
 pub mod compile;
 pub mod identity;
 pub mod kept;
