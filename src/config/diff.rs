@@ -54,6 +54,7 @@ pub fn diff(old: &FileConf, new: &FileConf) -> Vec<Difference> {
         trusted_proxies,
         log,
         flood,
+        redis,
         identity,
         limits,
         upstreams,
@@ -69,6 +70,7 @@ pub fn diff(old: &FileConf, new: &FileConf) -> Vec<Difference> {
     );
     found.whole("log", old.log == *log, true);
     found.whole("flood", old.flood == *flood, false);
+    found.whole("redis", old.redis == *redis, false);
     found.identity(&old.identity, identity);
     found.items("limit", &old.limits, limits, |l| &l.name.value);
     found.items("upstream", &old.upstreams, upstreams, |u| &u.name.value);
@@ -112,10 +114,18 @@ impl Found {
             headers,
             jwt,
             api_keys,
+            certificates,
+            roles,
+            failures,
         } = new;
         self.whole("identity.headers", old.headers == *headers, false);
         self.items("issuer", &old.jwt, jwt, |i| &i.name.value);
         self.items("API keys", &old.api_keys, api_keys, |k| &k.name.value);
+        self.items("certificates", &old.certificates, certificates, |c| {
+            &c.name.value
+        });
+        self.whole("identity.roles", old.roles == *roles, false);
+        self.whole("identity.failures", old.failures == *failures, false);
     }
 
     /// What goes by names: first what was there, in its order, then what is new.

@@ -7,9 +7,14 @@
 //! A text may hold `${VAR}` from the environment, and secrets and keys may be `file:` and a path.
 //! File names start from the folder of the config file.
 
+pub mod auth;
+pub mod certificates;
 mod check;
+mod check_auth;
+mod check_certificates;
 mod check_identity;
 mod check_listener;
+mod check_redis;
 mod check_route;
 mod check_upstream;
 mod check_upstream_tls;
@@ -24,6 +29,7 @@ pub mod identity;
 pub mod limit;
 pub mod listener;
 pub mod material;
+pub mod redis;
 pub mod route;
 pub mod server;
 mod spelling;

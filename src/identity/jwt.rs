@@ -5,7 +5,7 @@
 //! refused before it costs a signature check, and is never tried with this one's keys.
 
 use super::alg::{Alg, Algs, KeyKind};
-use super::claims::{ClaimMap, ClaimPath, Claims, numeric_date};
+use super::claims::{ClaimMap, ClaimPath, Claims, Wanted, numeric_date};
 use super::keyset::{KeySet, NoKey};
 use super::principal::Principal;
 use super::token::{Kind, MAX_TOKEN, Unverified};
@@ -189,6 +189,11 @@ impl Issuer {
     /// The exact `iss` of its tokens.
     pub fn iss(&self) -> &str {
         &self.iss
+    }
+
+    /// What of its tokens is kept besides.
+    pub fn wanted(&self) -> &[Wanted] {
+        &self.claims.wanted
     }
 
     /// The algorithms its tokens may use.

@@ -9,6 +9,7 @@ mod define;
 mod handles;
 mod issuer;
 mod process;
+mod redis;
 mod route;
 mod tls;
 
@@ -16,6 +17,7 @@ pub use handles::{
     Circuit, InFlight, LimiterMetrics, ListenerMetrics, TurnedAway, UpstreamMetrics,
 };
 pub use issuer::{FetchResult, IssuerMetrics};
+pub use redis::{RedisCall, RedisMetrics};
 pub use route::RouteMetrics;
 pub use tls::{CertificateSeries, HandshakeFault, TlsMetrics};
 
@@ -45,6 +47,7 @@ pub struct Metrics {
     tls: Handles<TlsMetrics>,
     issuers: Handles<IssuerMetrics>,
     limiters: Handles<LimiterMetrics>,
+    redis: redis::RedisFamilies,
     unrouted: Arc<RouteMetrics>,
     refusals: [IntCounter; Reason::COUNT],
     /// Misses and hits.
@@ -95,6 +98,7 @@ impl Metrics {
             tls: Handles::default(),
             issuers: Handles::default(),
             limiters: Handles::default(),
+            redis: redis::RedisFamilies::new(&registry),
             registry,
             families,
         }

@@ -1,10 +1,13 @@
 //! A whole config, compiled: nothing left to look up, parse or fail on a request. One snapshot is
 //! pinned by a request for as long as it lasts.
 
+pub mod auth;
+pub mod certificates;
 pub mod compile;
 pub mod identity;
 pub mod kept;
 pub mod limits;
+pub mod redis;
 pub mod routes;
 pub mod upstreams;
 pub mod via;
@@ -15,6 +18,7 @@ use crate::filter::flood::Flood;
 use crate::identity::provider::Provider;
 use crate::limit::exact::Store;
 use crate::observe::metrics::{LimiterMetrics, RouteMetrics};
+use crate::redis::Redis;
 use crate::route::pattern::PathPattern;
 use crate::route::table::Table;
 use crate::upstream::pool::Pool;
@@ -38,6 +42,8 @@ pub struct Snapshot {
     pub via: Via,
     /// The limit in front of everything.
     pub flood: Option<Flood>,
+    /// What several gateways share.
+    pub redis: Option<Arc<Redis>>,
     /// Names that clients may not send, and how the caller is told to services.
     pub headers: IdentityHeaders,
     /// Which route a request belongs to.
@@ -95,6 +101,8 @@ pub struct IdentityHeaders {
     pub email: HeaderName,
     /// The client.
     pub client: HeaderName,
+    /// Further claims of a token, each in a header of its own.
+    pub claims: Vec<ClaimHeader>,
     /// How scopes are written.
     pub scopes_form: ListForm,
     /// How roles are written.
@@ -106,33 +114,45 @@ pub struct IdentityHeaders {
     pub credentials: Vec<HeaderName>,
 }
 
+/// A claim that services are told.
+pub struct ClaimHeader {
+    /// The header.
+    pub header: HeaderName,
+    /// The claim's place in [`Principal::claims`](crate::identity::principal::Principal::claims).
+    pub claim: usize,
+    /// How a list is written.
+    pub form: ListForm,
+}
+
 impl IdentityHeaders {
     /// Whether a client may not send this name: it is one of ours in some spelling, or holds an
     /// underscore, which many services cannot tell from a hyphen.
     pub fn reserved(&self, name: &HeaderName) -> bool {
         let name = name.as_str().as_bytes();
         let spells = |our: &HeaderName| same_spelling(our.as_str().as_bytes(), name);
-        has_underscore(name) || self.ours().into_iter().any(spells)
+        has_underscore(name) || self.ours().any(spells)
     }
 
     /// Whether any of these is [reserved](Self::reserved). Nearly none is, which its length says.
     pub fn any_reserved<'a>(&self, mut names: impl Iterator<Item = &'a HeaderName>) -> bool {
         let bit = |name: &HeaderName| 1u64 << (name.as_str().len() % 64);
-        let lengths = self.ours().into_iter().fold(0, |all, our| all | bit(our));
+        let lengths = self.ours().fold(0, |all, our| all | bit(our));
         names.any(|name| {
             let maybe = lengths & bit(name) != 0 || has_underscore(name.as_str().as_bytes());
             maybe && self.reserved(name)
         })
     }
 
-    fn ours(&self) -> [&HeaderName; 5] {
-        [
+    fn ours(&self) -> impl Iterator<Item = &HeaderName> {
+        let usual = [
             &self.user,
             &self.scopes,
             &self.roles,
             &self.email,
             &self.client,
-        ]
+        ];
+        let claims = self.claims.iter().map(|claim| &claim.header);
+        usual.into_iter().chain(claims)
     }
 }
 
@@ -159,8 +179,8 @@ pub struct Route {
     pub pattern: PathPattern,
     /// Whether the prefix is cut off before the request goes on.
     pub strip: bool,
-    /// Whether the caller's `Authorization` ends here.
-    pub authenticated: bool,
+    /// Which of the caller's credentials go no further.
+    pub ends: Ends,
     /// What stands between the request and its upstream.
     pub chain: Box<[Filter]>,
     /// The most body bytes.
@@ -174,6 +194,18 @@ pub struct Route {
     pub websocket_ms: Option<u64>,
     /// Where it goes.
     pub to: Destination,
+}
+
+/// Which credentials go no further than the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ends {
+    /// `Authorization` and API keys: the gateway says who passes.
+    All,
+    /// API keys: `Authorization` is between the client and the service.
+    Keys,
+    /// None: the gateway only tries out whom it asks for, and somebody behind it may still have to see
+    /// them.
+    Nothing,
 }
 
 /// One upstream or a weighted choice.
@@ -237,6 +269,11 @@ mod tests {
             roles: name("x-user-roles"),
             email: name("x-user-email"),
             client: name("x-client-id"),
+            claims: vec![ClaimHeader {
+                header: name("x-department"),
+                claim: 0,
+                form: ListForm::Json,
+            }],
             scopes_form: ListForm::Space,
             roles_form: ListForm::Json,
             mark: 0,
@@ -249,6 +286,8 @@ mod tests {
             "x.user.id",
             "x_anything",
             "x-user-roles",
+            "x-department",
+            "x.department",
         ] {
             assert!(headers.reserved(&name(sent)), "{sent}");
             let among = [name("accept"), name(sent)];

@@ -32,6 +32,7 @@ mod keys;
 mod limits;
 mod paths;
 mod plain;
+mod redis;
 mod reload;
 mod retry;
 mod rfc_tokens;

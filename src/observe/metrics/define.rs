@@ -22,6 +22,7 @@ pub(super) struct Families {
     pub(super) requests: IntCounterVec,
     pub(super) tier_requests: IntCounterVec,
     pub(super) rejections: IntCounterVec,
+    pub(super) would_refuse: IntCounterVec,
     pub(super) server_duration: HistogramVec,
     pub(super) client_duration: HistogramVec,
     pub(super) attempts: IntCounterVec,
@@ -63,6 +64,7 @@ impl Families {
             requests: counters("tollgate_requests_total", "Requests answered.", &["route", "method", "status"]),
             tier_requests: counters("tollgate_tier_requests_total", "Requests by the client's tier.", &["route", "tier"]),
             rejections: counters("tollgate_rate_limit_rejections_total", "Requests refused by a limit.", &["route", "tier"]),
+            would_refuse: counters("tollgate_auth_dry_run_refusals_total", "Requests that passed because their route's auth is a dry run, by the reason they would have been refused for.", &["route", "reason"]),
             server_duration: seconds("http_server_request_duration_seconds", "From a request's first byte to the last of its answer.", &["route"]),
             client_duration: seconds("http_client_request_duration_seconds", "From choosing a target to the last byte of its answer.", &["upstream"]),
             attempts: counters("tollgate_upstream_attempts_total", "Attempts to send a request to a target.", &["upstream"]),
@@ -105,16 +107,34 @@ fn register<M: Collector + Clone + 'static>(
     metric
 }
 
-fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+/// Counters with labels.
+pub(super) fn counters(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> IntCounterVec {
     register(registry, IntCounterVec::new(Opts::new(name, help), labels))
 }
 
-fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+/// Gauges with labels.
+pub(super) fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
     register(registry, IntGaugeVec::new(Opts::new(name, help), labels))
 }
 
 fn seconds(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
-    let opts = HistogramOpts::new(name, help).buckets(BUCKETS.to_vec());
+    seconds_within(registry, name, help, labels, &BUCKETS)
+}
+
+/// Durations with labels, by their upper bounds.
+pub(super) fn seconds_within(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+    bounds: &[f64],
+) -> HistogramVec {
+    let opts = HistogramOpts::new(name, help).buckets(bounds.to_vec());
     register(registry, HistogramVec::new(opts, labels))
 }
 
