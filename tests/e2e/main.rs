@@ -18,6 +18,7 @@
 mod answers;
 mod blame;
 mod breaker;
+mod discovery;
 mod doors;
 mod drain;
 mod edge;
@@ -36,6 +37,7 @@ mod redis;
 mod reload;
 mod retry;
 mod rfc_tokens;
+mod rotation;
 mod route;
 mod security;
 mod smuggling;
