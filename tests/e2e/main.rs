@@ -16,12 +16,15 @@
 )]
 
 mod answers;
+mod authorisation;
 mod blame;
 mod breaker;
+mod certificates;
 mod doors;
 mod drain;
 mod edge;
 mod exposure;
+mod failures;
 mod grpc;
 mod grpc_deadline;
 mod h2;
