@@ -13,7 +13,9 @@ use super::limit::{LimitConf, LimitHeadersConf, StoreConf};
 use super::server::AdminConf;
 use super::spelling::{choice, hint};
 use super::value::Name;
-use super::{check_identity, check_listener, check_redis, check_route, check_upstream};
+use super::{
+    check_certificates, check_identity, check_listener, check_redis, check_route, check_upstream,
+};
 use crate::base::units::Rate;
 
 /// What was found: faults, which stop a config from loading, and warnings, which do not.
@@ -184,6 +186,7 @@ pub(super) fn check(conf: &FileConf) -> Findings {
         check_redis::check(redis, f);
     }
     check_identity::check(&conf.identity, f);
+    check_certificates::check(conf, f);
     check_upstream::check(&conf.upstreams, f);
     check_route::check(conf, f);
     findings
@@ -212,7 +215,8 @@ const MAX_COUNT: u64 = crate::limit::MAX_LIMIT;
 /// The longest window, in seconds: 31 days.
 const MAX_PER: u64 = 31 * 86_400;
 
-fn rate(rate: &Spanned<Rate>, f: &mut Findings) {
+/// Judges a rate that is to be counted.
+pub(super) fn rate(rate: &Spanned<Rate>, f: &mut Findings) {
     let Some(found) = rate.sound() else { return };
     if !(1..=MAX_COUNT).contains(&found.count) {
         f.fault(

@@ -7,7 +7,11 @@
 //! A text may hold `${VAR}` from the environment, and secrets and keys may be `file:` and a path.
 //! File names start from the folder of the config file.
 
+pub mod auth;
+pub mod certificates;
 mod check;
+mod check_auth;
+mod check_certificates;
 mod check_identity;
 mod check_listener;
 mod check_redis;
