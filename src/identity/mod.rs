@@ -17,5 +17,6 @@ pub mod keyset;
 pub mod pem;
 pub mod principal;
 pub mod provider;
+pub mod revoke;
 pub mod rfc3339;
 pub mod seen;

@@ -2,7 +2,7 @@
 //! service who calls.
 
 use super::compile::{Findings, Tools, missed, unready};
-use super::{ClaimHeader, IdentityHeaders, ListForm};
+use super::{ClaimHeader, IdentityHeaders, ListForm, revocation};
 use crate::config::auth::AuthConf;
 use crate::config::certificates::{
     CertificateClientConf, CertificateNameConf, CertificatesConf, UnlistedConf,
@@ -22,6 +22,7 @@ use crate::identity::fetch::{RemoteKeys, RemoteRules};
 use crate::identity::jwt::{Issuer, IssuerRules};
 use crate::identity::keyset::{KeySet, Material, Origin, StaticKey};
 use crate::identity::provider::{KeySource, Provider};
+use crate::identity::revoke::Revocations;
 use crate::identity::seen::Seen;
 use crate::limit::exact::Store;
 use crate::limit::sliding_window::SlidingWindow;
@@ -53,6 +54,8 @@ pub struct Identities {
     pub certificates: HashMap<String, Arc<Certificates>>,
     /// What of tokens is kept besides, for routes and services.
     pub wanted: Arc<[Wanted]>,
+    /// What is not believed any more.
+    pub revocations: Option<Arc<Revocations>>,
     /// How many refused credentials are borne.
     pub failures: Option<Failures>,
     /// Which roles give which permission.
@@ -63,7 +66,7 @@ impl Identities {
     /// Compiles all of them.
     pub fn compile(
         conf: &FileConf,
-        _redis: Option<&Arc<Redis>>,
+        redis: Option<&Arc<Redis>>,
         tools: &Tools<'_>,
         findings: &mut Findings,
     ) -> Self {
@@ -74,7 +77,9 @@ impl Identities {
             certificates,
             roles,
             failures,
+            revocation,
         } = &conf.identity;
+        let revocations = revocation.as_ref().zip(redis);
         let mut all = Self {
             jwt: HashMap::new(),
             api_keys: HashMap::new(),
@@ -88,6 +93,7 @@ impl Identities {
             failed: HashSet::new(),
             certificates: certificates.iter().map(certificate_list).collect(),
             wanted: wanted(headers, &conf.routes),
+            revocations: revocations.map(|(conf, redis)| revocation::compile(conf, redis, tools)),
             failures: findings.keep(failure_limit(failures, tools)).flatten(),
             permissions: permissions(roles),
         };
