@@ -5,6 +5,7 @@ use crate::breaker::State;
 use crate::gateway::answer::Answer;
 use crate::gateway::{Shared, probe};
 use crate::identity::provider::KeySource;
+use crate::identity::revoke::RevocationStatus;
 use crate::route::host;
 use async_trait::async_trait;
 use http::header::{
@@ -112,9 +113,10 @@ impl Admin {
             probe::READY => probe::ready(&self.shared),
             probe::METRICS => probe::metrics(&self.shared),
             "/status" => status(&self.shared),
+            "/revocations" => revocations(&self.shared),
             _ => probe::text(
                 404,
-                "there is /health, /ready, /metrics, /status, /reload and /upgrade\n",
+                "there is /health, /ready, /metrics, /status, /revocations, /reload and /upgrade\n",
             ),
         }
     }
@@ -246,6 +248,24 @@ fn status(shared: &Shared) -> Answer {
         "ready": shared.is_ready(), "config": config,
         "upstreams": upstreams, "issuers": issuers, "routes": routes,
         "access_log_dropped": shared.access_log.dropped() });
+    json(200, &all)
+}
+
+/// How well it is known what is revoked.
+fn revocations(shared: &Shared) -> Answer {
+    let snapshot = shared.snapshot.load();
+    let Some(revocations) = &snapshot.revocations else {
+        return probe::text(404, "`identity.revocation` is not in the config\n");
+    };
+    let RevocationStatus {
+        entries,
+        lag_s,
+        listening,
+        last_scan_s,
+        stale,
+    } = revocations.status();
+    let all = json!({ "entries": entries, "lag_s": lag_s, "listening": listening,
+        "last_scan_at": last_scan_s, "stale": stale });
     json(200, &all)
 }
 

@@ -24,6 +24,7 @@ use tollgate::config::listener::{
     Http2Conf, ListenerConf, ProbesConf, ProxyProtocolConf, RedirectConf,
 };
 use tollgate::config::redis::RedisConf;
+use tollgate::config::revocation::RevocationConf;
 use tollgate::config::route::{
     HeaderChoiceConf, MatchConf, RouteConf, StreamingConf, TenantChoiceConf, WebSocketConf,
     WeightsConf,
@@ -249,6 +250,7 @@ const RULES: &[&[Rule]] = &[
     Http2Conf::RULES,
     ProbesConf::RULES,
     RedisConf::RULES,
+    RevocationConf::RULES,
     IdentityConf::RULES,
     IdentityHeadersConf::RULES,
     JwtConf::RULES,

@@ -182,9 +182,7 @@ pub(super) fn check(conf: &FileConf) -> Findings {
     for limit in &conf.limits {
         one_limit(limit, f);
     }
-    if let Some(redis) = &conf.redis {
-        check_redis::check(redis, f);
-    }
+    check_redis::check(conf, f);
     check_identity::check(&conf.identity, f);
     check_certificates::check(conf, f);
     check_upstream::check(&conf.upstreams, f);

@@ -117,6 +117,7 @@ impl Found {
             certificates,
             roles,
             failures,
+            revocation,
         } = new;
         self.whole("identity.headers", old.headers == *headers, false);
         self.items("issuer", &old.jwt, jwt, |i| &i.name.value);
@@ -126,6 +127,7 @@ impl Found {
         });
         self.whole("identity.roles", old.roles == *roles, false);
         self.whole("identity.failures", old.failures == *failures, false);
+        self.whole("identity.revocation", old.revocation == *revocation, false);
     }
 
     /// What goes by names: first what was there, in its order, then what is new.

@@ -13,6 +13,7 @@ use super::error::{Fault, Faults, Place, message};
 use super::expand;
 use super::fields::{conf, default, optional, required, words};
 use super::material::{Base64Secret, KeySetFile, Pem};
+use super::revocation::RevocationConf;
 use super::value::{Header, Name, Scope, Timestamp, Url};
 use super::yaml::{self, Content, Node};
 use crate::base::secret::{Secret, sha256};
@@ -35,6 +36,8 @@ conf! {
         /// How many credentials of one address may be refused before its further ones are not looked
         /// at for a while, or `off`. Those that were found good a moment ago pass all the same.
         failures: FailuresConf = default("{}");
+        /// What is not believed any more, as Redis says. Left out: nothing can be revoked.
+        revocation: Option<Spanned<RevocationConf>> = optional();
     }
 }
 

@@ -30,6 +30,7 @@ pub mod limit;
 pub mod listener;
 pub mod material;
 pub mod redis;
+pub mod revocation;
 pub mod route;
 pub mod server;
 mod spelling;

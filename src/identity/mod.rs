@@ -19,6 +19,7 @@ pub mod keyset;
 pub mod pem;
 pub mod principal;
 pub mod provider;
+pub mod revoke;
 pub mod rfc3339;
 pub mod seen;
 pub mod token;

@@ -3,7 +3,7 @@
 
 use super::certificates;
 use super::compile::{Findings, Tools, missed, unready};
-use super::{ClaimHeader, IdentityHeaders, ListForm};
+use super::{ClaimHeader, IdentityHeaders, ListForm, revocation};
 use crate::config::auth::AuthConf;
 use crate::config::identity::{
     ApiKeyConf, ApiKeysConf, ClaimHeaderConf, ClaimsConf, DiscoveryConf, FailureLimitConf,
@@ -21,6 +21,7 @@ use crate::identity::fetch::{self, RemoteKeys, RemoteRules};
 use crate::identity::jwt::{Issuer, IssuerRules, Profile, Required};
 use crate::identity::keyset::{KeySet, Material, Origin, StaticKey};
 use crate::identity::provider::{KeySource, Provider};
+use crate::identity::revoke::Revocations;
 use crate::identity::seen::Seen;
 use crate::limit::exact::Store;
 use crate::limit::sliding_window::SlidingWindow;
@@ -52,6 +53,8 @@ pub struct Identities {
     pub certificates: HashMap<String, Arc<Certificates>>,
     /// What of tokens is kept besides, for routes and services.
     pub wanted: Arc<[Wanted]>,
+    /// What is not believed any more.
+    pub revocations: Option<Arc<Revocations>>,
     /// How many refused credentials are borne.
     pub failures: Option<Failures>,
     /// Which roles give which permission.
@@ -62,7 +65,7 @@ impl Identities {
     /// Compiles all of them.
     pub fn compile(
         conf: &FileConf,
-        _redis: Option<&Arc<Redis>>,
+        redis: Option<&Arc<Redis>>,
         tools: &Tools<'_>,
         findings: &mut Findings,
     ) -> Self {
@@ -73,7 +76,9 @@ impl Identities {
             certificates,
             roles,
             failures,
+            revocation,
         } = &conf.identity;
+        let revocations = revocation.as_ref().zip(redis);
         let mut all = Self {
             jwt: HashMap::new(),
             api_keys: HashMap::new(),
@@ -87,6 +92,7 @@ impl Identities {
             failed: HashSet::new(),
             certificates: certificates.iter().map(certificates::compile).collect(),
             wanted: wanted(headers, &conf.routes),
+            revocations: revocations.map(|(conf, redis)| revocation::compile(conf, redis, tools)),
             failures: findings.keep(failure_limit(failures, tools)).flatten(),
             permissions: permissions(roles),
         };

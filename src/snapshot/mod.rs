@@ -8,6 +8,7 @@ pub mod identity;
 pub mod kept;
 pub mod limits;
 pub mod redis;
+pub mod revocation;
 pub mod routes;
 pub mod upstreams;
 pub mod via;
@@ -16,6 +17,7 @@ use crate::base::net::Networks;
 use crate::filter::chain::Filter;
 use crate::filter::flood::Flood;
 use crate::identity::provider::Provider;
+use crate::identity::revoke::Revocations;
 use crate::limit::exact::Store;
 use crate::observe::metrics::{LimiterMetrics, RouteMetrics};
 use crate::redis::Redis;
@@ -44,6 +46,8 @@ pub struct Snapshot {
     pub flood: Option<Flood>,
     /// What several gateways share.
     pub redis: Option<Arc<Redis>>,
+    /// What is not believed any more.
+    pub revocations: Option<Arc<Revocations>>,
     /// Names that clients may not send, and how the caller is told to services.
     pub headers: IdentityHeaders,
     /// Which route a request belongs to.
