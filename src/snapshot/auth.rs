@@ -50,6 +50,7 @@ pub fn compile(conf: &RequiredAuthConf, place: &Place, parts: &Parts<'_>) -> Res
         dry_run: mode.value == ModeConf::DryRun,
         seen: ids.seen.clone(),
         failures: ids.failures.clone(),
+        revocations: ids.revocations.clone(),
         metrics: parts.tools.metrics.clone(),
     })
 }

@@ -187,7 +187,8 @@ fn proved(caller: &Principal, visit: &Visit<'_>) -> Result<(), Stop> {
     }
 }
 
-fn unable(reason: Reason) -> Stop {
+/// Something could not be asked that would have to be.
+pub fn unable(reason: Reason) -> Stop {
     Stop::Unable(Refusal::new(reason).retry_after_ms(RETRY_MS))
 }
 
