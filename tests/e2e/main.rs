@@ -38,6 +38,7 @@ mod plain;
 mod redis;
 mod reload;
 mod retry;
+mod rfc_tokens;
 mod route;
 mod security;
 mod smuggling;
