@@ -34,6 +34,7 @@ mod plain;
 mod redis;
 mod reload;
 mod retry;
+mod revocation;
 mod route;
 mod security;
 mod smuggling;
