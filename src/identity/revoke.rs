@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::{Notify, watch as channel};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 /// Entries asked for at a time.
 const PAGE: u64 = 1000;
@@ -183,6 +183,10 @@ impl Revocations {
         let list = &self.list;
         list.max_entries.store(self.rules.max_entries, Relaxed);
         self.redis.first().await;
+        if self.redis.is_up() {
+            // Once it listens, the first scan makes the set complete.
+            let _ = timeout(TICK, list.wake.notified()).await;
+        }
         let mut told = false;
         loop {
             let scanned = self.scan().await;

@@ -38,7 +38,9 @@ mod plain;
 mod redis;
 mod reload;
 mod retry;
+mod revocation;
 mod rfc_tokens;
+
 mod route;
 mod security;
 mod smuggling;
