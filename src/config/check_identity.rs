@@ -1,6 +1,7 @@
 //! What has to go together in `identity`.
 
 use super::check::{Findings, rate};
+use super::check_introspection;
 use super::decode::{Spanned, Value};
 use super::error::{Place, message};
 use super::identity::{
@@ -49,6 +50,9 @@ pub(super) fn check(identity: &IdentityConf, f: &mut Findings) {
             not_longer(&required.claim, MAX_NAME, f);
         }
     }
+    for issuer in &identity.introspection {
+        check_introspection::check(issuer, f);
+    }
     for list in &identity.api_keys {
         not_an_identity_header(&list.header, &identity.headers, f);
         key_list(list, f);
@@ -83,7 +87,7 @@ pub(super) fn not_an_identity_header(
 }
 
 /// Notes that not exactly one of several keys is given.
-fn exactly_one(given: &[(&str, bool)], place: &Place, f: &mut Findings) {
+pub(super) fn exactly_one(given: &[(&str, bool)], place: &Place, f: &mut Findings) {
     let found: Vec<_> = given
         .iter()
         .filter(|(_, g)| *g)
@@ -276,7 +280,7 @@ fn useless(fault: &KeySetFault, allowed: Algs) -> String {
 }
 
 /// Notes names of claims that no token is read for.
-fn claims(conf: &ClaimsConf, f: &mut Findings) {
+pub(super) fn claims(conf: &ClaimsConf, f: &mut Findings) {
     let ClaimsConf {
         user,
         scopes,

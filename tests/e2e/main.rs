@@ -30,6 +30,7 @@ mod grpc_deadline;
 mod h2;
 mod http1;
 mod identity;
+mod introspection_core;
 mod issuers;
 mod keys;
 mod limits;
