@@ -1,7 +1,6 @@
 //! What has to go together in `identity`.
 
 use super::check::{Findings, rate};
-use super::check_introspection;
 use super::decode::{Spanned, Value};
 use super::error::{Place, message};
 use super::identity::{
@@ -49,9 +48,6 @@ pub(super) fn check(identity: &IdentityConf, f: &mut Findings) {
         for required in &jwt.require {
             not_longer(&required.claim, MAX_NAME, f);
         }
-    }
-    for issuer in &identity.introspection {
-        check_introspection::check(issuer, f);
     }
     for list in &identity.api_keys {
         not_an_identity_header(&list.header, &identity.headers, f);

@@ -7,7 +7,7 @@ use super::error::message;
 use super::introspection::IntrospectionConf;
 
 /// Judges one issuer that is asked about tokens.
-pub(super) fn check(conf: &Spanned<IntrospectionConf>, f: &mut Findings) {
+pub(super) fn check(conf: &Spanned<IntrospectionConf>, has_redis: bool, f: &mut Findings) {
     if let (Some(_), Some(any)) = (conf.sound(), conf.any_audience.sound()) {
         let given = conf.audiences.is_some();
         let ways = [("audiences", given), ("any_audience: true", *any)];
@@ -15,6 +15,12 @@ pub(super) fn check(conf: &Spanned<IntrospectionConf>, f: &mut Findings) {
     }
     without_tls(conf, f);
     plain_secret(conf, f);
+    if conf.shared.sound() == Some(&true) && !has_redis {
+        f.fault(
+            &conf.shared.place,
+            message!("has nowhere to share (found no `redis`, want it beside `identity`)"),
+        );
+    }
     claims(&conf.claims, f);
 }
 

@@ -41,6 +41,8 @@ conf! {
         /// Good tokens that are remembered, 64 to 1048576; of refused ones a quarter as many.
         /// Default 16384.
         max_cached: Spanned<u32> = default("16384").range("64", "1048576");
+        /// Whether good answers are shared with other gateways through `redis`. Default false.
+        shared: Spanned<bool> = default("false");
         /// Which member of an answer gives what.
         claims: ClaimsConf = default("{}");
     }

@@ -14,6 +14,7 @@ mod desk;
 mod known;
 mod look;
 mod query;
+mod shared;
 
 pub use answer::OpaqueFault;
 pub use query::ClientAuth;
@@ -23,12 +24,14 @@ use super::principal::Principal;
 use crate::base::clock::{Clock, Now};
 use crate::base::secret::{Secret, sha256};
 use crate::observe::metrics::IntrospectionMetrics;
+use crate::redis::Redis;
 use answer::AnswerRules;
 use circuit::Circuit;
 use desk::{Order, Seats};
 use known::{Fact, Known};
 use look::Core;
 use query::{Query, QueryRules};
+use shared::{Seal, Shared};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -46,7 +49,7 @@ pub const MAX_LEEWAY: Duration = Duration::from_secs(60);
 const SLACK: Duration = Duration::from_millis(500);
 
 /// Who is asked about tokens and what is believed of the answers.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct IntrospectionRules {
     /// The provider's name in our configuration.
     pub name: String,
@@ -76,6 +79,8 @@ pub struct IntrospectionRules {
     pub max_cached: usize,
     /// Which member gives what.
     pub claims: ClaimMap,
+    /// Where answers are shared with other gateways.
+    pub shared: Option<Arc<Redis>>,
 }
 
 /// What is known of a token.
@@ -130,6 +135,13 @@ impl Introspection {
         if rules.audiences.as_ref().is_some_and(Vec::is_empty) {
             return Err("audiences: want at least one".to_owned());
         }
+        let shared = match rules.shared {
+            Some(redis) => {
+                let seal = Seal::new(&rules.url, &rules.client_id, &rules.client_secret)?;
+                Some(Shared::new(redis, &rules.name, seal))
+            }
+            None => None,
+        };
         let query = Query::new(&QueryRules {
             url: rules.url,
             insecure_http: rules.insecure_http,
@@ -148,6 +160,7 @@ impl Introspection {
                 claims: rules.claims,
             },
             query,
+            shared: shared.map(Arc::new),
             known: Known::new(rules.max_cached),
             circuit: Arc::new(Circuit::default()),
             clock,
@@ -187,6 +200,14 @@ impl Introspection {
     /// The longest that [`Introspection::look_up`] takes.
     pub fn patience(&self) -> Duration {
         self.patience
+    }
+
+    /// Whether answers are shared through this server.
+    pub fn shares_through(&self, redis: Option<&Arc<Redis>>) -> bool {
+        match (&self.core.shared, redis) {
+            (Some(shared), Some(redis)) => shared.is_through(redis),
+            (shared, redis) => shared.is_none() && redis.is_none(),
+        }
     }
 
     /// How asking went so far.

@@ -20,7 +20,7 @@ mod tls;
 pub use handles::{
     Circuit, InFlight, LimiterMetrics, ListenerMetrics, TurnedAway, UpstreamMetrics,
 };
-pub use introspection::{Asked, IntrospectionMetrics};
+pub use introspection::{Asked, IntrospectionMetrics, Shared};
 pub use issuer::{FetchResult, IssuerMetrics};
 pub use redis::{RedisCall, RedisMetrics};
 pub use revocation::RevocationMetrics;

@@ -121,7 +121,7 @@ impl Identities {
         }
         for issuer in introspection {
             let name = issuer.value.name.value.to_string();
-            let made = introspection::compile(issuer, &all.wanted, tools);
+            let made = introspection::compile(issuer, &all.wanted, redis, tools);
             match findings.keep(made) {
                 Some(made) => {
                     all.asked.push(made.clone());

@@ -6,12 +6,14 @@ use crate::config::introspection::{ClientAuthConf, IntrospectionConf};
 use crate::config::{Fault, Spanned};
 use crate::identity::claims::Wanted;
 use crate::identity::introspect::{ClientAuth, Introspection, IntrospectionRules};
+use crate::redis::Redis;
 use std::sync::Arc;
 
 /// Compiles one; one that is in use under the same settings goes on with what it knows.
 pub fn compile(
     conf: &Spanned<IntrospectionConf>,
     wanted: &Arc<[Wanted]>,
+    redis: Option<&Arc<Redis>>,
     tools: &Tools<'_>,
 ) -> Result<Arc<Introspection>, Fault> {
     let IntrospectionConf {
@@ -29,11 +31,13 @@ pub fn compile(
         ttl,
         negative_ttl,
         max_cached,
+        shared,
         claims,
     } = &conf.value;
     let claims = claim_map(claims, wanted)?;
+    let redis = redis.filter(|_| shared.value);
     let kept = tools.before.and_then(|b| b.introspection(&conf.value));
-    if let Some(kept) = kept.filter(|kept| *kept.claims() == claims) {
+    if let Some(kept) = kept.filter(|kept| *kept.claims() == claims && kept.shares_through(redis)) {
         return Ok(kept);
     }
     if audiences.is_none() && !any_audience.value {
@@ -57,6 +61,7 @@ pub fn compile(
         negative_ttl: negative_ttl.value.0,
         max_cached: max_cached.value as usize,
         claims,
+        shared: redis.cloned(),
     };
     let metrics = tools.metrics.introspection(&name.value);
     let made = Introspection::new(rules, tools.clock.clone(), metrics);

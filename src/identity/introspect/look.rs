@@ -1,11 +1,12 @@
 //! One look-up: asks the issuer and keeps what it says.
 
-use super::answer::{self, AnswerRules, OpaqueFault, Told};
-use super::circuit::{Change, Circuit};
+use super::answer::{self, AnswerRules, Grant, OpaqueFault, Told};
+use super::circuit::{Change, Circuit, Health};
 use super::known::{Digest, Fact, Known, Life};
 use super::query::{Query, QueryFault};
+use super::shared::{self, Found};
 use crate::base::clock::{Clock, Now};
-use crate::observe::metrics::{Asked, IntrospectionMetrics};
+use crate::observe::metrics::{Asked, IntrospectionMetrics, Shared};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -17,6 +18,7 @@ const TOLD_EVERY_MS: u64 = 10_000;
 pub(super) struct Core {
     pub rules: AnswerRules,
     pub query: Query,
+    pub shared: Option<Arc<shared::Shared>>,
     pub known: Known,
     pub circuit: Arc<Circuit>,
     pub clock: Clock,
@@ -61,32 +63,79 @@ impl Core {
         known.filter(|fact| asked || !fact.has_ended(now.unix_ms))
     }
 
-    /// Asks about a token.
-    pub async fn look(&self, token: &str, _digest: &Digest) -> Landed {
+    /// Asks about a token: first the other gateways, then its issuer.
+    pub async fn look(&self, token: &str, digest: &Digest) -> Landed {
         let asked = self.clock.now();
+        if let Some(landed) = self.shared(digest, asked).await {
+            return landed;
+        }
         let Some(permit) = self.circuit.permit(asked.steady_ms) else {
             self.metrics.skipped();
             return Landed::Nothing;
         };
         let answered = self.query.ask(token).await;
-        let read = answered.and_then(|body| Ok(answer::read(&body, &self.rules)?));
+        let read = answered.and_then(|body| Ok((answer::read(&body, &self.rules)?, body)));
         let now = self.clock.now();
         let took = Duration::from_nanos(now.since_ns(asked));
-        let health = match &read {
-            Ok(_) => super::circuit::Health::Good,
-            Err(fault) => fault.health(),
-        };
+        let health = read
+            .as_ref()
+            .map_or_else(QueryFault::health, |_| Health::Good);
         if let Some(change) = permit.settle(health, now.steady_ms) {
             self.changed(change);
         }
         match read {
-            Ok(told) => {
+            Ok((told, body)) => {
                 self.answered.fetch_add(1, Relaxed);
                 self.metrics.asked(kind(&told), took);
+                self.share(digest, asked, &told, body);
                 Landed::Told(told, asked.steady_ms)
             }
             Err(fault) => self.failed(&fault, took, now),
         }
+    }
+
+    /// What another gateway was told of a token.
+    async fn shared(&self, digest: &Digest, now: Now) -> Option<Landed> {
+        let shared = self.shared.as_ref()?;
+        match shared.get(digest, now, self.ttl_ms).await {
+            Found::Answer(body, age_ms) => {
+                // Judged by our own rules; whoever shared it may have others.
+                let told = answer::read(&body, &self.rules).ok()?;
+                let good = |grant: &Grant| grant.exp_ms.is_none_or(|exp| now.unix_ms < exp);
+                let good = matches!(&told, Told::Active(grant) if good(grant));
+                self.metrics
+                    .shared(if good { Shared::Hit } else { Shared::Miss });
+                let asked_ms = now.steady_ms.saturating_sub(age_ms);
+                good.then_some(Landed::Told(told, asked_ms))
+            }
+            found => {
+                self.metrics.shared(match found {
+                    Found::Foreign => Shared::Foreign,
+                    Found::Unasked => Shared::Failed,
+                    Found::Nothing | Found::Answer(..) => Shared::Miss,
+                });
+                if matches!(found, Found::Foreign) && self.told.again(now) {
+                    let name = &self.rules.provider;
+                    log::warn!(
+                        "identity {name}: Redis holds an answer about a token that no gateway with our \
+                         client secret left there; it is not used"
+                    );
+                }
+                None
+            }
+        }
+    }
+
+    /// Leaves what a good token's issuer says to other gateways.
+    fn share(&self, digest: &Digest, asked: Now, told: &Told, body: Vec<u8>) {
+        let (Some(shared), Told::Active(grant)) = (&self.shared, told) else {
+            return;
+        };
+        let left_ms = grant.exp_ms.map(|exp| exp.saturating_sub(asked.unix_ms));
+        let life_ms = left_ms.map_or(self.ttl_ms, |left| left.min(self.ttl_ms));
+        let (shared, digest) = (shared.clone(), *digest);
+        // Those who wait for the answer do not wait for this.
+        tokio::spawn(async move { shared.put(&digest, asked.unix_ms, &body, life_ms).await });
     }
 
     fn failed(&self, fault: &QueryFault, took: Duration, now: Now) -> Landed {

@@ -21,6 +21,20 @@ pub enum Asked {
     Unavailable = 4,
 }
 
+/// What came of looking for an answer that another gateway left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shared {
+    /// There is none.
+    Miss = 0,
+    /// There is one.
+    Hit = 1,
+    /// There is something that no gateway of ours left.
+    Foreign = 2,
+    /// It could not be looked for.
+    Failed = 3,
+}
+
+const SHARED: [&str; 4] = ["miss", "hit", "foreign", "failed"];
 const RESULTS: [&str; 6] = [
     "active",
     "inactive",
@@ -42,6 +56,7 @@ pub struct IntrospectionMetrics {
     in_flight: IntGauge,
     circuit: IntGauge,
     lookups: [IntCounter; 2],
+    shared: [IntCounter; 4],
     evictions: IntCounter,
     seen: AtomicU64,
 }
@@ -63,6 +78,11 @@ impl IntrospectionMetrics {
     pub(super) fn new(name: &str, families: &Arc<Families>) -> Self {
         let queries = |result| families.introspections.with_label_values(&[name, result]);
         let lookups = |result| families.opaque_lookups.with_label_values(&[name, result]);
+        let shared = |result| {
+            families
+                .introspection_shared
+                .with_label_values(&[name, result])
+        };
         Self {
             name: name.into(),
             families: Arc::clone(families),
@@ -71,6 +91,7 @@ impl IntrospectionMetrics {
             in_flight: families.introspections_in_flight.with_label_values(&[name]),
             circuit: families.introspection_circuit.with_label_values(&[name]),
             lookups: LOOKUPS.map(lookups),
+            shared: SHARED.map(shared),
             evictions: families.opaque_evictions.with_label_values(&[name]),
             seen: AtomicU64::new(0),
         }
@@ -102,6 +123,11 @@ impl IntrospectionMetrics {
         self.lookups[usize::from(hit)].inc();
     }
 
+    /// Counts a look for an answer that another gateway left.
+    pub fn shared(&self, result: Shared) {
+        self.shared[result as usize].inc();
+    }
+
     /// Notes how many answers gave way to others since they are remembered.
     pub fn evicted(&self, evicted: u64) {
         self.evictions.inc_by(risen(&self.seen, evicted));
@@ -116,6 +142,10 @@ impl Series for IntrospectionMetrics {
         }
         for result in LOOKUPS {
             let _ = families.opaque_lookups.remove_label_values(&[name, result]);
+        }
+        for result in SHARED {
+            let shared = &families.introspection_shared;
+            let _ = shared.remove_label_values(&[name, result]);
         }
         let _ = families.introspection_duration.remove_label_values(&[name]);
         for gauges in [
