@@ -2,6 +2,7 @@
 
 use super::compile::{Tools, missed, unready};
 use super::identity::{claim_map, texts};
+use crate::config::identity::ProfileConf;
 use crate::config::introspection::{ClientAuthConf, IntrospectionConf};
 use crate::config::{Fault, Spanned};
 use crate::identity::claims::Wanted;
@@ -34,7 +35,7 @@ pub fn compile(
         shared,
         claims,
     } = &conf.value;
-    let claims = claim_map(claims, wanted)?;
+    let claims = claim_map(claims, ProfileConf::Jwt, wanted)?;
     let redis = redis.filter(|_| shared.value);
     let kept = tools.before.and_then(|b| b.introspection(&conf.value));
     if let Some(kept) = kept.filter(|kept| *kept.claims() == claims && kept.shares_through(redis)) {

@@ -8,9 +8,10 @@ use crate::filter::Lookup;
 use crate::identity::api_key::{ApiKeys, KeyFault};
 use crate::identity::certificate::{CertificateName, Certificates};
 use crate::identity::introspect::{Introspection, OpaqueFault, TokenVerdict};
-use crate::identity::jwt::{JwtFault, peek_issuer};
+use crate::identity::jwt::JwtFault;
 use crate::identity::principal::Principal;
 use crate::identity::provider::{self, Provider};
+use crate::identity::token::Unverified;
 use crate::observe::reason::Reason;
 use http::HeaderName;
 use std::sync::Arc;
@@ -95,8 +96,8 @@ impl Gate {
     /// Who is to be asked about a token: it names none of the issuers whose signatures are known here.
     fn who_is_asked(&self, token: &str) -> Option<&Arc<Introspection>> {
         let issuer = self.opaque.as_ref()?;
-        let named = |iss: String| self.tokens.iter().any(|known| known.issuer().iss() == iss);
-        let signed = !self.tokens.is_empty() && peek_issuer(token).is_some_and(named);
+        let known = |read: Unverified| provider::choose(&self.tokens, &read).is_ok();
+        let signed = !self.tokens.is_empty() && Unverified::read(token).is_ok_and(known);
         (!signed).then_some(issuer)
     }
 

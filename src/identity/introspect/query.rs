@@ -3,13 +3,14 @@
 use super::answer::NoAnswer;
 use super::circuit::Health;
 use crate::base::secret::Secret;
+use crate::identity::discovery::{address, is_loopback};
+use crate::identity::fetch::chain;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::header::{
     ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, InvalidHeaderValue,
 };
 use reqwest::{Client, Response, Url, redirect};
-use std::net::IpAddr;
 use std::time::Duration;
 use thiserror::Error;
 
@@ -101,7 +102,7 @@ pub(super) struct Query {
 impl Query {
     /// Prepares asking. The error says what is wrong with the rules.
     pub fn new(rules: &QueryRules) -> Result<Self, String> {
-        let url = check_url(&rules.url, rules.insecure_http)?;
+        let url = address(&rules.url, rules.insecure_http).map_err(|e| format!("url: {e}"))?;
         let mut client = Client::builder()
             .redirect(redirect::Policy::none())
             .pool_max_idle_per_host(IDLE)
@@ -218,38 +219,8 @@ fn authorization(id: &str, secret: &str) -> Result<HeaderValue, InvalidHeaderVal
     Ok(value)
 }
 
-fn check_url(text: &str, insecure_http: bool) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|fault| format!("url: found {text:?}: {fault}"))?;
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("url: want no user name or password in it".to_owned());
-    }
-    match url.scheme() {
-        "https" => Ok(url),
-        "http" if insecure_http || is_loopback(&url) => Ok(url),
-        _ => Err(format!("url: found {text:?}, want https")),
-    }
-}
-
-fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default();
-    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
-    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
-}
-
 fn transport(fault: reqwest::Error) -> QueryFault {
     QueryFault::Transport(chain(&fault.without_url()))
-}
-
-/// An error and what caused it, in one line.
-fn chain(fault: &dyn std::error::Error) -> String {
-    let mut text = fault.to_string();
-    let mut cause = fault.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
 }
 
 #[cfg(test)]
@@ -272,27 +243,5 @@ mod tests {
         let pair = STANDARD.decode(text.expect("Basic")).expect("base64");
         assert_eq!(pair, b"a%3Ab+c:s%25%2B%C3%A9%3A");
         assert!(field.is_sensitive());
-    }
-
-    #[test]
-    fn addresses() {
-        for good in [
-            "https://a.example/i",
-            "http://127.0.0.1:1/i",
-            "http://[::1]/",
-            "http://localhost/i",
-        ] {
-            assert!(check_url(good, false).is_ok(), "{good}");
-        }
-        for bad in [
-            "http://a.example/i",
-            "ftp://127.0.0.1/",
-            "i",
-            "",
-            "https://u:p@a.example/",
-        ] {
-            assert!(check_url(bad, false).is_err(), "{bad}");
-        }
-        assert!(check_url("http://a.example/i", true).is_ok());
     }
 }
