@@ -240,13 +240,22 @@ fn status(shared: &Shared) -> Answer {
             }
         })
         .collect();
+    let introspection: Vec<Value> = snapshot
+        .introspections
+        .iter()
+        .map(|issuer| {
+            let s = issuer.status();
+            json!({ "name": issuer.name(), "answered": s.answered, "failed": s.failed,
+                "given_up": s.given_up })
+        })
+        .collect();
     let routes: Vec<&str> = snapshot.routes.iter().map(|r| &*r.name).collect();
     let in_use = shared.in_use.load();
     let config = json!({ "hash": in_use.hash, "loaded_at": in_use.since_s,
         "last_reload_fault": in_use.fault });
     let all = json!({ "version": env!("CARGO_PKG_VERSION"), "pid": std::process::id(),
         "ready": shared.is_ready(), "config": config,
-        "upstreams": upstreams, "issuers": issuers, "routes": routes,
+        "upstreams": upstreams, "issuers": issuers, "introspection": introspection, "routes": routes,
         "access_log_dropped": shared.access_log.dropped() });
     json(200, &all)
 }

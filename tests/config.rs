@@ -19,6 +19,7 @@ use tollgate::config::identity::{
     ApiKeyConf, ApiKeysConf, ClaimHeaderConf, ClaimsConf, FailureLimitConf, IdentityConf,
     IdentityHeadersConf, JwksConf, JwtConf, JwtKeyConf, KeyListConf, RequiredClaimConf,
 };
+use tollgate::config::introspection::IntrospectionConf;
 use tollgate::config::limit::LimitConf;
 use tollgate::config::listener::{
     Http2Conf, ListenerConf, ProbesConf, ProxyProtocolConf, RedirectConf,
@@ -258,6 +259,7 @@ const RULES: &[&[Rule]] = &[
     JwtKeyConf::RULES,
     RequiredClaimConf::RULES,
     ClaimsConf::RULES,
+    IntrospectionConf::RULES,
     ApiKeysConf::RULES,
     KeyListConf::RULES,
     ApiKeyConf::RULES,

@@ -1,6 +1,7 @@
 //! What can be judged from the file but not from one value alone: names, references, and values
 //! that do not go together. Here the process and limits; [`super::check_listener`],
-//! [`super::check_redis`], [`super::check_identity`], [`super::check_upstream`] and [`super::check_route`] have the rest.
+//! [`super::check_redis`], [`super::check_identity`], [`super::check_introspection`],
+//! [`super::check_upstream`] and [`super::check_route`] have the rest.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -14,7 +15,8 @@ use super::server::AdminConf;
 use super::spelling::{choice, hint};
 use super::value::Name;
 use super::{
-    check_certificates, check_identity, check_listener, check_redis, check_route, check_upstream,
+    check_certificates, check_identity, check_introspection, check_listener, check_redis,
+    check_route, check_upstream,
 };
 use crate::base::units::Rate;
 
@@ -184,6 +186,9 @@ pub(super) fn check(conf: &FileConf) -> Findings {
     }
     check_redis::check(conf, f);
     check_identity::check(&conf.identity, f);
+    for issuer in &conf.identity.introspection {
+        check_introspection::check(issuer, conf.redis.is_some(), f);
+    }
     check_certificates::check(conf, f);
     check_upstream::check(&conf.upstreams, f);
     check_route::check(conf, f);

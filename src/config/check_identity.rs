@@ -83,7 +83,7 @@ pub(super) fn not_an_identity_header(
 }
 
 /// Notes that not exactly one of several keys is given.
-fn exactly_one(given: &[(&str, bool)], place: &Place, f: &mut Findings) {
+pub(super) fn exactly_one(given: &[(&str, bool)], place: &Place, f: &mut Findings) {
     let found: Vec<_> = given
         .iter()
         .filter(|(_, g)| *g)
@@ -276,7 +276,7 @@ fn useless(fault: &KeySetFault, allowed: Algs) -> String {
 }
 
 /// Notes names of claims that no token is read for.
-fn claims(conf: &ClaimsConf, f: &mut Findings) {
+pub(super) fn claims(conf: &ClaimsConf, f: &mut Findings) {
     let ClaimsConf {
         user,
         scopes,

@@ -113,6 +113,7 @@ impl Found {
         let IdentityConf {
             headers,
             jwt,
+            introspection,
             api_keys,
             certificates,
             roles,
@@ -121,6 +122,8 @@ impl Found {
         } = new;
         self.whole("identity.headers", old.headers == *headers, false);
         self.items("issuer", &old.jwt, jwt, |i| &i.name.value);
+        let (old_asked, asked) = (&old.introspection, introspection);
+        self.items("introspection", old_asked, asked, |i| &i.name.value);
         self.items("API keys", &old.api_keys, api_keys, |k| &k.name.value);
         self.items("certificates", &old.certificates, certificates, |c| {
             &c.name.value

@@ -12,6 +12,7 @@ use super::decoder::Decoder;
 use super::error::{Fault, Faults, Place, message};
 use super::expand;
 use super::fields::{conf, default, optional, required, words};
+use super::introspection::IntrospectionConf;
 use super::material::{Base64Secret, KeySetFile, Pem};
 use super::revocation::RevocationConf;
 use super::value::{Header, Name, Scope, Timestamp, Url};
@@ -27,6 +28,8 @@ conf! {
         headers: IdentityHeadersConf = default("{}");
         /// Issuers whose tokens (RFC 7519) are believed. Default: none.
         jwt: Vec<Spanned<JwtConf>> = default("[]");
+        /// Issuers that are asked about tokens (RFC 7662). Default: none.
+        introspection: Vec<Spanned<IntrospectionConf>> = default("[]");
         /// Lists of API keys. Default: none.
         api_keys: Vec<Spanned<ApiKeysConf>> = default("[]");
         /// Client certificates. Default: none.
@@ -51,7 +54,8 @@ impl IdentityConf {
 
     /// Those who judge bearer tokens.
     pub fn token_names(&self) -> impl Iterator<Item = &Spanned<Name>> {
-        self.jwt.iter().map(|j| &j.name)
+        let asked = self.introspection.iter().map(|i| &i.name);
+        self.jwt.iter().map(|j| &j.name).chain(asked)
     }
 }
 

@@ -8,6 +8,7 @@ pub mod flood;
 pub mod rate_limit;
 
 use crate::exchange::refusal::Refusal;
+use crate::identity::introspect::Introspection;
 use crate::identity::provider::Provider;
 use std::sync::Arc;
 
@@ -32,6 +33,8 @@ impl Verdict {
 pub enum Lookup {
     /// Fetch an issuer's keys: none were ever loaded, or this token names an unknown one.
     Keys(Arc<Provider>, Box<str>),
+    /// Ask an issuer about this token.
+    Introspect(Arc<Introspection>, Box<str>),
     /// Make all of these.
     Several(Vec<Lookup>),
 }
@@ -49,6 +52,7 @@ impl Lookup {
     pub async fn make(self) {
         match self {
             Self::Keys(provider, token) => provider.refetch(&token).await,
+            Self::Introspect(issuer, token) => issuer.look_up(&token).await,
             Self::Several(lookups) => {
                 // There are two at most, and each has its own bound.
                 for lookup in lookups {

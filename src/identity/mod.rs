@@ -1,6 +1,7 @@
 //! Who is calling: tokens and keys go in, a [`principal::Principal`] or a closed fault comes out.
 //!
-//! Everything here is pure but for [`fetch`], which keeps an issuer's published keys fresh.
+//! Everything here is pure but for [`fetch`], which keeps an issuer's published keys fresh, and
+//! [`introspect`], which asks an issuer about tokens that only it can read.
 //! [`provider::authenticate`] is the way in for a token, [`api_key::ApiKeys::find`] for a key.
 
 pub mod alg;
@@ -11,6 +12,7 @@ pub mod claims;
 pub mod desk;
 pub mod discovery;
 pub mod fetch;
+pub mod introspect;
 pub mod json;
 pub mod jwk;
 pub mod jwt;

@@ -7,6 +7,7 @@
 
 mod define;
 mod handles;
+mod introspection;
 mod issuer;
 mod process;
 mod redis;
@@ -19,6 +20,7 @@ mod tls;
 pub use handles::{
     Circuit, InFlight, LimiterMetrics, ListenerMetrics, TurnedAway, UpstreamMetrics,
 };
+pub use introspection::{Asked, IntrospectionMetrics, Shared};
 pub use issuer::{FetchResult, IssuerMetrics};
 pub use redis::{RedisCall, RedisMetrics};
 pub use revocation::RevocationMetrics;
@@ -50,6 +52,7 @@ pub struct Metrics {
     listeners: Handles<ListenerMetrics>,
     tls: Handles<TlsMetrics>,
     issuers: Handles<IssuerMetrics>,
+    introspections: Handles<IntrospectionMetrics>,
     limiters: Handles<LimiterMetrics>,
     redis: redis::RedisFamilies,
     revocations: revocation::RevocationFamilies,
@@ -102,6 +105,7 @@ impl Metrics {
             listeners: Handles::default(),
             tls: Handles::default(),
             issuers: Handles::default(),
+            introspections: Handles::default(),
             limiters: Handles::default(),
             redis: redis::RedisFamilies::new(&registry),
             revocations: revocation::RevocationFamilies::new(&registry),

@@ -1,5 +1,5 @@
-//! What runs beside the requests: name resolution, health checks, key sets, Redis, revocations,
-//! certificates.
+//! What runs beside the requests: name resolution, health checks, key sets, questions about tokens,
+//! Redis, revocations, certificates.
 
 use crate::edge::tls::{self, Tls};
 use crate::identity::fetch::RemoteKeys;
@@ -132,6 +132,12 @@ impl Background {
             if tasks.issuers.begin(runtime, keys, |one| one.run(stop())) {
                 let keys = keys.clone();
                 first.spawn_on(async move { keys.first().await }, runtime.handle());
+            }
+        }
+        for introspection in &snapshot.introspections {
+            // It ends by itself, with the last snapshot that has it.
+            if let Some(task) = introspection.task(self.stop.subscribe()) {
+                runtime.spawn(task);
             }
         }
         runtime.block_on(async {

@@ -204,6 +204,8 @@ impl Server {
             .as_ref()
             .map(|r| &r.value.key.value);
         metrics.retain_revocations(|key| of.is_some_and(|of| of == key));
+        let of = names(&conf.identity.introspection, |i| &i.name);
+        metrics.retain_introspections(|name| of.contains(name));
         let of = names(&conf.listeners, |l| &l.name);
         metrics.retain_listeners(|name| name == "admin" || of.contains(name));
     }

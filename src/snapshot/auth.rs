@@ -64,6 +64,8 @@ fn gate(
     for name in names {
         if let Some(provider) = ids.jwt.get(&name.value) {
             gate.tokens.push(provider.clone());
+        } else if let Some(issuer) = ids.introspection.get(&name.value) {
+            gate.opaque = Some(issuer.clone());
         } else if let Some((header, keys)) = ids.api_keys.get(&name.value) {
             gate.keys.push(KeyPlace {
                 header: header.clone(),
@@ -107,7 +109,7 @@ fn challenge(gates: &[Gate], scopes: &[String]) -> Challenge {
     if gates.iter().any(|gate| !gate.certificates.is_empty()) {
         others.push("ClientCertificate realm=\"tollgate\"".to_owned());
     }
-    let tokens = gates.iter().any(|gate| !gate.tokens.is_empty());
+    let tokens = gates.iter().any(Gate::takes_tokens);
     let with = |bearer: String| {
         let bearer = tokens.then_some(bearer);
         let all: Vec<_> = bearer.into_iter().chain(others.clone()).collect();

@@ -118,6 +118,7 @@ pub fn compile(conf: &FileConf, tools: &Tools<'_>) -> Result<Snapshot, Faults> {
         routes,
         pools,
         providers: identities.providers,
+        introspections: identities.asked,
         stores: limits.stores,
         kept: Kept {
             counts: limits.counts,

@@ -3,6 +3,7 @@
 
 use super::certificates;
 use super::compile::{Findings, Tools, missed, unready};
+use super::introspection;
 use super::{ClaimHeader, IdentityHeaders, ListForm, revocation};
 use crate::config::auth::AuthConf;
 use crate::config::identity::{
@@ -18,6 +19,7 @@ use crate::identity::certificate::Certificates;
 use crate::identity::claims::{ClaimMap, ClaimPath, Wanted};
 use crate::identity::discovery::Discovery;
 use crate::identity::fetch::{self, RemoteKeys, RemoteRules};
+use crate::identity::introspect::Introspection;
 use crate::identity::jwt::{Issuer, IssuerRules, Profile, Required};
 use crate::identity::keyset::{KeySet, Material, Origin, StaticKey};
 use crate::identity::provider::{KeySource, Provider};
@@ -39,6 +41,8 @@ const SEEN: usize = 16_384;
 pub struct Identities {
     /// Token issuers.
     pub jwt: HashMap<String, Arc<Provider>>,
+    /// Issuers that are asked about tokens.
+    pub introspection: HashMap<String, Arc<Introspection>>,
     /// API keys and their header.
     pub api_keys: HashMap<String, (HeaderName, Arc<ApiKeys>)>,
     /// The lists of API keys.
@@ -47,6 +51,8 @@ pub struct Identities {
     pub seen: Arc<Seen>,
     /// The issuers, in the order of the config.
     pub providers: Vec<Arc<Provider>>,
+    /// The issuers that are asked about tokens, in the order of the config.
+    pub asked: Vec<Arc<Introspection>>,
     /// The names of those that could not be compiled.
     pub failed: HashSet<String>,
     /// Client certificates.
@@ -72,6 +78,7 @@ impl Identities {
         let IdentityConf {
             headers,
             jwt,
+            introspection,
             api_keys,
             certificates,
             roles,
@@ -81,6 +88,7 @@ impl Identities {
         let revocations = revocation.as_ref().zip(redis);
         let mut all = Self {
             jwt: HashMap::new(),
+            introspection: HashMap::new(),
             api_keys: HashMap::new(),
             lists: HashMap::new(),
             // Each entry says for which issuer and which keys it holds.
@@ -89,6 +97,7 @@ impl Identities {
                 |before| before.snapshot.kept.seen.clone(),
             ),
             providers: Vec::new(),
+            asked: Vec::new(),
             failed: HashSet::new(),
             certificates: certificates.iter().map(certificates::compile).collect(),
             wanted: wanted(headers, &conf.routes),
@@ -109,6 +118,17 @@ impl Identities {
             }
             all.providers.push(provider.clone());
             all.jwt.insert(name.to_string(), provider);
+        }
+        for issuer in introspection {
+            let name = issuer.value.name.value.to_string();
+            let made = introspection::compile(issuer, &all.wanted, redis, tools);
+            match findings.keep(made) {
+                Some(made) => {
+                    all.asked.push(made.clone());
+                    all.introspection.insert(name, made);
+                }
+                None => drop(all.failed.insert(name)),
+            }
         }
         for keys in api_keys {
             let name = keys.value.name.value.to_string();
@@ -253,7 +273,8 @@ fn required(conf: &Spanned<RequiredClaimConf>) -> Result<Required, Fault> {
     })
 }
 
-fn claim_map(
+/// Compiles which claim gives what.
+pub(super) fn claim_map(
     conf: &ClaimsConf,
     profile: ProfileConf,
     wanted: &Arc<[Wanted]>,

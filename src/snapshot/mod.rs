@@ -5,6 +5,7 @@ pub mod auth;
 pub mod certificates;
 pub mod compile;
 pub mod identity;
+pub mod introspection;
 pub mod kept;
 pub mod limits;
 pub mod redis;
@@ -16,6 +17,7 @@ pub mod via;
 use crate::base::net::Networks;
 use crate::filter::chain::Filter;
 use crate::filter::flood::Flood;
+use crate::identity::introspect::Introspection;
 use crate::identity::provider::Provider;
 use crate::identity::revoke::Revocations;
 use crate::limit::exact::Store;
@@ -58,6 +60,8 @@ pub struct Snapshot {
     pub pools: Vec<Arc<Pool>>,
     /// Every token issuer.
     pub providers: Vec<Arc<Provider>>,
+    /// Every issuer that is asked about tokens.
+    pub introspections: Vec<Arc<Introspection>>,
     /// Every exact limiter.
     pub stores: Vec<(Arc<Store>, Arc<LimiterMetrics>)>,
     /// What the next snapshot may go on with.

@@ -30,6 +30,7 @@ mod grpc_deadline;
 mod h2;
 mod http1;
 mod identity;
+mod introspection_core;
 mod issuers;
 mod keys;
 mod limits;
@@ -40,7 +41,6 @@ mod reload;
 mod retry;
 mod revocation;
 mod rfc_tokens;
-
 mod route;
 mod security;
 mod smuggling;
