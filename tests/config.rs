@@ -11,11 +11,11 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use tollgate::base::clock::Clock;
+use tollgate::config::api_keys::{ApiKeyConf, ApiKeysConf, KeyListConf};
 use tollgate::config::fields::{Need, Rule};
 use tollgate::config::file::FileConf;
 use tollgate::config::identity::{
-    ApiKeyConf, ApiKeysConf, ClaimsConf, IdentityConf, IdentityHeadersConf, JwksConf, JwtConf,
-    JwtKeyConf, KeyListConf,
+    ClaimsConf, IdentityConf, IdentityHeadersConf, JwksConf, JwtConf, JwtKeyConf,
 };
 use tollgate::config::limit::LimitConf;
 use tollgate::config::listener::{

@@ -45,7 +45,7 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
-    /// Make API keys.
+    /// Make, show, replace and take back API keys.
     #[command(subcommand)]
     Keys(keys::Keys),
     /// Print completions for a shell.

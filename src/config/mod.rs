@@ -7,7 +7,9 @@
 //! A text may hold `${VAR}` from the environment, and secrets and keys may be `file:` and a path.
 //! File names start from the folder of the config file.
 
+pub mod api_keys;
 mod check;
+mod check_api_keys;
 mod check_identity;
 mod check_listener;
 mod check_route;

@@ -5,8 +5,9 @@ use super::{Lookup, Verdict};
 use crate::base::clock::Now;
 use crate::exchange::Exchange;
 use crate::exchange::refusal::{Challenge, Refusal};
-use crate::identity::api_key::{ApiKeys, KeyFault};
 use crate::identity::jwt::JwtFault;
+use crate::identity::key_list::{KeyList, KeyVerdict};
+use crate::identity::key_record::KeyFault;
 use crate::identity::principal::Principal;
 use crate::identity::provider::{self, Provider};
 use crate::identity::seen::Seen;
@@ -16,20 +17,12 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName};
 use std::sync::Arc;
 
-/// API keys and the header they come in.
-pub struct KeyHeader {
-    /// The header.
-    pub header: HeaderName,
-    /// The keys.
-    pub keys: Arc<ApiKeys>,
-}
-
 /// What a route asks of its callers.
 pub struct Auth {
     /// Issuers whose bearer tokens are taken.
     pub tokens: Box<[Arc<Provider>]>,
     /// API keys that are taken.
-    pub keys: Box<[KeyHeader]>,
+    pub keys: Box<[Arc<KeyList>]>,
     /// Scopes that a caller must all have.
     pub scopes: Vec<String>,
     /// Roles that a caller must all have.
@@ -79,10 +72,14 @@ impl Auth {
                 let lists = self.keys.iter().filter(|k| k.header == *header);
                 let mut reason = Reason::ApiKeyUnknown;
                 for list in lists {
-                    match list.keys.find(key, now.unix_s()) {
-                        Ok(principal) => return Ok(principal),
-                        Err(KeyFault::Unknown) => {}
-                        Err(KeyFault::Expired) => reason = Reason::ApiKeyExpired,
+                    match list.judge(key, now, asked) {
+                        KeyVerdict::Found(principal) => return Ok(principal),
+                        KeyVerdict::Refused(KeyFault::Unknown) => {}
+                        KeyVerdict::Refused(fault) => reason = key_reason(fault),
+                        KeyVerdict::Ask => {
+                            return Err(Verdict::Ask(Lookup::ApiKey(list.clone(), key.into())));
+                        }
+                        KeyVerdict::Unavailable => reason = Reason::ApiKeysUnavailable,
                     }
                 }
                 Err(self.refuse(reason))
@@ -98,7 +95,8 @@ impl Auth {
             .iter()
             .filter_map(|k| Some((k, headers.get(&k.header)?)));
         let key = keys.next();
-        let repeated = |(k, _): (&KeyHeader, _)| headers.get_all(&k.header).iter().nth(1).is_some();
+        let repeated =
+            |(k, _): (&Arc<KeyList>, _)| headers.get_all(&k.header).iter().nth(1).is_some();
         if key.is_some_and(repeated) {
             return Err(Reason::CredentialsRepeated);
         }
@@ -147,6 +145,16 @@ impl Auth {
         let mut refusal = Refusal::new(reason);
         refusal.challenge = Some(self.challenge.clone());
         Verdict::refuse(refusal)
+    }
+}
+
+/// The reason code of each fault of a key.
+fn key_reason(fault: KeyFault) -> Reason {
+    match fault {
+        KeyFault::Malformed => Reason::ApiKeyMalformed,
+        KeyFault::Unknown => Reason::ApiKeyUnknown,
+        KeyFault::Expired => Reason::ApiKeyExpired,
+        KeyFault::Disabled => Reason::ApiKeyDisabled,
     }
 }
 

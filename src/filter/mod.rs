@@ -8,6 +8,7 @@ pub mod flood;
 pub mod rate_limit;
 
 use crate::exchange::refusal::Refusal;
+use crate::identity::key_list::KeyList;
 use crate::identity::provider::Provider;
 use std::sync::Arc;
 
@@ -33,4 +34,6 @@ impl Verdict {
 pub enum Lookup {
     /// Fetch an issuer's keys: none were ever loaded, or the token names an unknown one.
     Keys(Arc<Provider>),
+    /// Look this API key up in its list.
+    ApiKey(Arc<KeyList>, Box<[u8]>),
 }

@@ -295,6 +295,9 @@ async fn look_up(lookup: Lookup, headers: &HeaderMap) {
             // Late is as good as failed: the second judgement uses what there is.
             let _ = tokio::time::timeout(LOOKUP, fetch).await;
         }
+        Lookup::ApiKey(list, key) => {
+            let _ = tokio::time::timeout(LOOKUP, list.look_up(&key)).await;
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Who is calling: tokens and keys go in, a [`principal::Principal`] or a closed fault comes out.
 //!
 //! Everything here is pure but for [`fetch`], which keeps an issuer's published keys fresh.
-//! [`provider::authenticate`] is the way in for a token, [`api_key::ApiKeys::find`] for a key.
+//! [`provider::authenticate`] is the way in for a token, [`key_list::KeyList::judge`] for a key.
 
 pub mod alg;
 pub mod api_key;
@@ -12,6 +12,9 @@ pub mod json;
 pub mod jwk;
 pub mod jwt;
 pub mod key;
+pub mod key_format;
+pub mod key_list;
+pub mod key_record;
 pub mod keyset;
 pub mod pem;
 pub mod principal;

@@ -3,19 +3,21 @@
 
 use super::compile::{Findings, Tools, missed, unready};
 use super::{IdentityHeaders, ListForm};
+use crate::config::api_keys::{ApiKeysConf, KeyFile};
 use crate::config::identity::{
-    ApiKeyConf, ApiKeysConf, ClaimsConf, IdentityConf, IdentityHeadersConf, JwksConf, JwtConf,
-    JwtKeyConf, ListForm as FormConf,
+    ClaimsConf, IdentityConf, IdentityHeadersConf, JwksConf, JwtConf, JwtKeyConf,
+    ListForm as FormConf,
 };
 use crate::config::{Fault, Spanned};
-use crate::identity::api_key::{ApiKeyRecord, ApiKeys};
+use crate::identity::api_key::ApiKeys;
 use crate::identity::claims::{ClaimMap, ClaimPath};
 use crate::identity::fetch::{RemoteKeys, RemoteRules};
 use crate::identity::jwt::{Issuer, IssuerRules};
+use crate::identity::key_format::KeyFormat;
+use crate::identity::key_list::{KeyList, KeySource as ListSource};
 use crate::identity::keyset::{KeySet, Material, Origin, StaticKey};
 use crate::identity::provider::{KeySource, Provider};
 use crate::identity::seen::Seen;
-use http::HeaderName;
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem::discriminant;
@@ -28,10 +30,8 @@ const SEEN: usize = 16_384;
 pub struct Identities {
     /// Token issuers.
     pub jwt: HashMap<String, Arc<Provider>>,
-    /// API keys and their header.
-    pub api_keys: HashMap<String, (HeaderName, Arc<ApiKeys>)>,
     /// The lists of API keys.
-    pub lists: HashMap<String, Arc<ApiKeys>>,
+    pub api_keys: HashMap<String, Arc<KeyList>>,
     /// Tokens verified a moment ago.
     pub seen: Arc<Seen>,
     /// The issuers, in the order of the config.
@@ -51,7 +51,6 @@ impl Identities {
         let mut all = Self {
             jwt: HashMap::new(),
             api_keys: HashMap::new(),
-            lists: HashMap::new(),
             // Each entry says for which issuer and which keys it holds.
             seen: tools.before.map_or_else(
                 || Arc::new(Seen::new(SEEN)),
@@ -76,10 +75,7 @@ impl Identities {
         for keys in api_keys {
             let name = keys.value.name.value.to_string();
             match findings.keep(key_list(keys, tools)) {
-                Some((header, list)) => {
-                    all.lists.insert(name.clone(), list.clone());
-                    all.api_keys.insert(name, (header, list));
-                }
+                Some(list) => drop(all.api_keys.insert(name, list)),
                 None => drop(all.failed.insert(name)),
             }
         }
@@ -211,43 +207,34 @@ fn written(conf: &Spanned<JwtConf>, keys: &[Spanned<JwtKeyConf>]) -> Result<KeyS
     Ok(KeySource::Fixed(Arc::new(keys)))
 }
 
-fn key_list(
-    conf: &Spanned<ApiKeysConf>,
-    tools: &Tools<'_>,
-) -> Result<(HeaderName, Arc<ApiKeys>), Fault> {
-    let ApiKeysConf { name, header, file } = &conf.value;
+fn key_list(conf: &Spanned<ApiKeysConf>, tools: &Tools<'_>) -> Result<Arc<KeyList>, Fault> {
     if let Some(kept) = tools.before.and_then(|b| b.api_keys(&conf.value)) {
-        return Ok((header.value.name(), kept));
+        return Ok(kept);
     }
-    let records = file.value.keys.iter().map(|k| record(&k.value)).collect();
-    let keys = ApiKeys::new(&name.value, records).map_err(|faults| {
-        let first = faults.into_iter().next();
-        let (at, text) = first.unwrap_or((0, "no usable key".to_owned()));
-        let place = file.value.keys.get(at).map_or(&file.place, |k| &k.place);
-        missed(place, text)
-    })?;
-    Ok((header.value.name(), Arc::new(keys)))
+    let ApiKeysConf {
+        name,
+        header,
+        query,
+        format,
+        file,
+    } = &conf.value;
+    let source = match (tools.before.and_then(|b| b.key_source(&conf.value)), file) {
+        (Some(kept), _) => kept,
+        (None, Some(file)) => ListSource::File(listed(&name.value, format.value.format(), file)?),
+        (None, None) => return Err(missed(&conf.place, "no source of keys")),
+    };
+    let query = query.as_ref().map(|query| query.value.to_string());
+    Ok(Arc::new(KeyList::new(header.value.name(), query, source)))
 }
 
-fn record(conf: &ApiKeyConf) -> ApiKeyRecord {
-    let ApiKeyConf {
-        id,
-        hash,
-        client,
-        tier,
-        scopes,
-        roles,
-        expires,
-    } = conf;
-    ApiKeyRecord {
-        id: id.value.to_string(),
-        hash: hash.value.to_text(),
-        client: client.value.clone(),
-        tier: tier.as_ref().map(|t| t.value.clone()),
-        scopes: scopes.iter().map(|s| s.value.to_string()).collect(),
-        roles: roles.iter().map(|r| r.value.clone()).collect(),
-        expires_unix_s: expires.as_ref().map(|e| e.value.0),
-    }
+fn listed(name: &str, format: KeyFormat, file: &Spanned<KeyFile>) -> Result<Arc<ApiKeys>, Fault> {
+    let keys = &file.value.keys;
+    let made = ApiKeys::new(name, format, keys.records.clone());
+    made.map(Arc::new).map_err(|faults| {
+        let first = faults.into_iter().next();
+        let (at, text) = first.unwrap_or((0, "no usable key".to_owned()));
+        missed(&keys.place(at, "id"), text)
+    })
 }
 
 /// Compiles the headers that tell a service who calls.

@@ -2,15 +2,16 @@
 //! the settings that it stands for. Editing one part of a config touches nothing of another.
 
 use super::Snapshot;
-use crate::config::identity::{ApiKeysConf, JwtConf};
+use crate::config::api_keys::ApiKeysConf;
+use crate::config::identity::JwtConf;
 use crate::config::limit::{LimitConf, StoreConf};
 use crate::config::server::FloodConf;
 use crate::config::upstream::UpstreamConf;
 use crate::config::{FileConf, Spanned};
 use crate::filter::flood::Flood;
 use crate::filter::rate_limit::Counts;
-use crate::identity::api_key::ApiKeys;
 use crate::identity::fetch::RemoteKeys;
+use crate::identity::key_list::{KeyList, KeySource as ListSource};
 use crate::identity::provider::{KeySource, Provider};
 use crate::identity::seen::Seen;
 use crate::limit::sliding_window::SlidingWindow;
@@ -23,7 +24,7 @@ pub struct Kept {
     /// The counts of each limit.
     pub counts: HashMap<String, Counts>,
     /// The lists of API keys.
-    pub api_keys: HashMap<String, Arc<ApiKeys>>,
+    pub api_keys: HashMap<String, Arc<KeyList>>,
     /// Tokens verified a moment ago.
     pub seen: Arc<Seen>,
 }
@@ -98,10 +99,21 @@ impl<'a> Before<'a> {
     }
 
     /// The list of API keys that goes on as it is.
-    pub fn api_keys(self, conf: &ApiKeysConf) -> Option<Arc<ApiKeys>> {
+    pub fn api_keys(self, conf: &ApiKeysConf) -> Option<Arc<KeyList>> {
+        let (was, list) = self.key_list(conf)?;
+        (was == conf).then(|| list.clone())
+    }
+
+    /// The keys of a list that come another way from now on.
+    pub fn key_source(self, conf: &ApiKeysConf) -> Option<ListSource> {
+        let (was, list) = self.key_list(conf)?;
+        let same = was.format == conf.format && was.file == conf.file;
+        same.then(|| list.source().clone())
+    }
+
+    fn key_list(self, conf: &ApiKeysConf) -> Option<(&'a ApiKeysConf, &'a Arc<KeyList>)> {
         let lists = &self.conf.identity.api_keys;
         let was = named(lists, |k| *k.name.value == *conf.name.value)?;
-        let kept = self.snapshot.kept.api_keys.get(&*conf.name.value)?;
-        (was == conf).then(|| kept.clone())
+        Some((was, self.snapshot.kept.api_keys.get(&*conf.name.value)?))
     }
 }

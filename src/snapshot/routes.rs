@@ -10,10 +10,11 @@ use crate::config::route::{
 };
 use crate::config::{Entries, Fault, Place, Spanned};
 use crate::exchange::refusal::Challenge;
-use crate::filter::auth::{Auth, KeyHeader};
+use crate::filter::auth::Auth;
 use crate::filter::body_limit::BodyLimit;
 use crate::filter::chain::Filter;
 use crate::filter::rate_limit::{RateLimit, RateLimits};
+use crate::identity::key_list::KeyList;
 use crate::route::method::MethodSet;
 use crate::route::pattern::PathPattern;
 use crate::route::table::{Entry, Table};
@@ -185,12 +186,8 @@ fn authentication(
         let ids = parts.identities;
         if let Some(provider) = ids.jwt.get(&name.value) {
             tokens.push(provider.clone());
-        } else if let Some((header, list)) = ids.api_keys.get(&name.value) {
-            let (header, keys_made) = (header.clone(), list.clone());
-            keys.push(KeyHeader {
-                header,
-                keys: keys_made,
-            });
+        } else if let Some(list) = ids.api_keys.get(&name.value) {
+            keys.push(list.clone());
         } else {
             return Err(unknown(&name.place, "identity", &name.value));
         }
@@ -211,7 +208,7 @@ fn authentication(
 }
 
 /// RFC 6750 §3 for tokens; keys have no registered scheme, so theirs names the header.
-fn challenge(tokens: bool, keys: &[KeyHeader], scopes: &[String]) -> Challenge {
+fn challenge(tokens: bool, keys: &[Arc<KeyList>], scopes: &[String]) -> Challenge {
     let scopes = scopes.join(" ");
     let mut headers: Vec<&str> = keys.iter().map(|k| k.header.as_str()).collect();
     headers.sort_unstable();
