@@ -12,6 +12,7 @@ pub mod json;
 pub mod jwk;
 pub mod jwt;
 pub mod key;
+pub mod key_cache;
 pub mod key_format;
 pub mod key_list;
 pub mod key_record;
