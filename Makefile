@@ -4,8 +4,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .PHONY: demo test test-long bench bench-edge release-pgo package fmt clippy tests micro doc deny advisories story live summary packages
 
-# What a build needs besides Rust.
-PACKAGES := gcc g++ libc6-dev cmake make pkg-config ca-certificates git libclang-dev
+# What a build needs besides Rust, and the server that tests run themselves.
+PACKAGES := gcc g++ libc6-dev cmake make pkg-config ca-certificates git libclang-dev redis-server
 CARGO_DENY := 0.20.2
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 export CARGO_TERM_COLOR ?= never

@@ -4,19 +4,20 @@
 //! A module names only modules of lower floors; `tests/architecture.rs` checks it.
 //!
 //! ```text
-//! 10 cli        run check reload diff upgrade keys demo
-//!  9 server     listeners, reload, upgrade, drain, watchdog: the only wiring
-//!  8 admin      own port: health, ready, metrics, status
-//!  8 edge       accept, front (own HTTP/1 header reader), sweep of time limits
-//!  7 gateway    receive screen choose send retry reply fail record   (impl ProxyHttp)
-//!  6 snapshot   a whole config, compiled
-//!  5 config     the file, its objects, its faults
-//!  4 filter     auth, rate_limit, body_limit, flood; chain = enum Filter
-//!  4 upstream   pool balance split health discovery peer
-//!  3 exchange   what one request carries
-//!  2 identity   tokens, key sets, API keys
-//!  2 limit      sliding_window · exact, estimate
-//!  2 breaker    state machine, permits
+//! 11 cli        run check reload diff upgrade keys revoke demo
+//! 10 server     listeners, reload, upgrade, drain, watchdog: the only wiring
+//!  9 admin      own port: health, ready, metrics, status
+//!  9 edge       accept, front (own HTTP/1 header reader), sweep of time limits
+//!  8 gateway    receive screen choose send retry reply fail record   (impl ProxyHttp)
+//!  7 snapshot   a whole config, compiled
+//!  6 config     the file, its objects, its faults
+//!  5 filter     auth, rate_limit, body_limit, flood; chain = enum Filter
+//!  5 upstream   pool balance split health discovery peer
+//!  4 exchange   what one request carries
+//!  3 identity   tokens, key sets, API keys, revocations
+//!  3 limit      sliding_window · exact, estimate
+//!  3 breaker    state machine, permits
+//!  2 redis      the store that gateways share: commands within a budget, changes heard of
 //!  1 route      path, host, pattern, table
 //!  1 observe    reason, trace, metrics, access log
 //!  0 base       clock, net, units, secret
@@ -45,6 +46,7 @@ pub mod gateway;
 pub mod identity;
 pub mod limit;
 pub mod observe;
+pub mod redis;
 pub mod route;
 pub mod server;
 pub mod snapshot;

@@ -21,6 +21,7 @@ use tollgate::config::limit::LimitConf;
 use tollgate::config::listener::{
     Http2Conf, ListenerConf, ProbesConf, ProxyProtocolConf, RedirectConf,
 };
+use tollgate::config::redis::RedisConf;
 use tollgate::config::route::{
     HeaderChoiceConf, MatchConf, RequiredAuthConf, RouteConf, StreamingConf, TenantChoiceConf,
     WebSocketConf, WeightsConf,
@@ -238,6 +239,7 @@ const RULES: &[&[Rule]] = &[
     RedirectConf::RULES,
     Http2Conf::RULES,
     ProbesConf::RULES,
+    RedisConf::RULES,
     IdentityConf::RULES,
     IdentityHeadersConf::RULES,
     JwtConf::RULES,

@@ -1,6 +1,7 @@
 //! Lists of API keys, and the files that hold them.
 
 use std::collections::HashMap;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
@@ -14,7 +15,7 @@ use super::fields::{conf, default, optional, required, words};
 use super::value::{Header, Name, Scope, Timestamp};
 use super::yaml::{self, Node};
 use crate::base::secret::sha256;
-use crate::base::units::Rate;
+use crate::base::units::{Rate, Span};
 use crate::identity::key_format::KeyFormat;
 use crate::identity::key_record::{KeyDigest, KeyRecord};
 
@@ -31,6 +32,54 @@ conf! {
         format: Spanned<KeyFormatConf> = default("any");
         /// The file that lists them, from the config's folder.
         file: Option<Spanned<KeyFile>> = optional();
+        /// Where they are in Redis, instead of a file; needs `redis` at the top.
+        redis: Option<Spanned<RedisKeysConf>> = optional();
+    }
+}
+
+conf! {
+    /// Keys in Redis: under each key's SHA-256 a record in JSON.
+    pub struct RedisKeysConf {
+        /// What stands before the digest. Default `apikey:`.
+        prefix: Spanned<KeyPrefix> = default("apikey:");
+        /// How long an answer is good while Redis tells of changes, 1s to 1h; 1s at most while it does not.
+        /// Default 60s.
+        ttl: Spanned<Span> = default("60s").range("1s", "1h");
+        /// How long a known key goes on while Redis is away, since it was last confirmed, 0s to 30d. Default 1h.
+        max_stale: Spanned<Span> = default("1h").range("0s", "30d");
+        /// How long an unknown key is remembered as such, 1s to 1m. Default 5s.
+        negative_ttl: Spanned<Span> = default("5s").range("1s", "1m");
+        /// How many keys are remembered, 8 to 10000000. Default 100000.
+        max_cached: Spanned<u32> = default("100000").range("8", "10000000");
+    }
+}
+
+/// What the names of records in Redis start with: 1 to 64 visible ASCII characters without those that
+/// a pattern is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyPrefix(String);
+
+impl Deref for KeyPrefix {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Value for KeyPrefix {
+    fn parse(text: &str) -> Result<Self, String> {
+        let usable = |b: u8| b.is_ascii_graphic() && !b"*?[]\\^".contains(&b);
+        if (1..=64).contains(&text.len()) && text.bytes().all(usable) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(message!(
+            "is not the begin of a name in Redis (found `{text}`, want 1 to 64 visible characters without `*`, `?`, `[`, `]`, `^` and a backslash, such as `apikey:`)"
+        ))
+    }
+
+    fn stand_in() -> Self {
+        Self(String::new())
     }
 }
 

@@ -1,7 +1,7 @@
 //! What can be judged from the file but not from one value alone: names, references, and values
 //! that do not go together. Here the process and limits; [`super::check_listener`],
-//! [`super::check_identity`], [`super::check_api_keys`], [`super::check_upstream`] and
-//! [`super::check_route`] have the rest.
+//! [`super::check_redis`], [`super::check_identity`], [`super::check_api_keys`],
+//! [`super::check_upstream`] and [`super::check_route`] have the rest.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -14,7 +14,9 @@ use super::limit::{LimitConf, LimitHeadersConf, StoreConf};
 use super::server::AdminConf;
 use super::spelling::{choice, hint};
 use super::value::Name;
-use super::{check_api_keys, check_identity, check_listener, check_route, check_upstream};
+use super::{
+    check_api_keys, check_identity, check_listener, check_redis, check_route, check_upstream,
+};
 use crate::base::units::Rate;
 
 /// What was found: faults, which stop a config from loading, and warnings, which do not.
@@ -185,6 +187,9 @@ pub(super) fn check(conf: &FileConf) -> Findings {
     }
     for limit in &conf.limits {
         one_limit(limit, f);
+    }
+    if let Some(redis) = &conf.redis {
+        check_redis::check(redis, f);
     }
     check_identity::check(&conf.identity, f);
     check_api_keys::check(conf, f);

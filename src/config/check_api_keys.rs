@@ -7,23 +7,33 @@ use super::api_keys::{ApiKeysConf, KeyFile};
 use super::check::Findings;
 use super::check_identity::{exactly_one, not_an_identity_header};
 use super::decode::Spanned;
+use super::error::message;
 use super::file::FileConf;
 
 /// Judges `identity.api_keys`.
 pub(super) fn check(conf: &FileConf, f: &mut Findings) {
     for list in &conf.identity.api_keys {
         not_an_identity_header(&list.header, &conf.identity.headers, f);
-        source(list, f);
+        source(list, conf, f);
         if let Some(file) = list.file.as_ref().and_then(Spanned::sound) {
             alike(file, f);
         }
     }
 }
 
-fn source(list: &Spanned<ApiKeysConf>, f: &mut Findings) {
-    let ways = [("file", list.file.is_some())];
+fn source(list: &Spanned<ApiKeysConf>, conf: &FileConf, f: &mut Findings) {
+    let ways = [
+        ("file", list.file.is_some()),
+        ("redis", list.redis.is_some()),
+    ];
     if list.sound().is_some() {
         exactly_one(&ways, &list.place, f);
+    }
+    if let (Some(redis), None) = (&list.redis, &conf.redis) {
+        let text = message!(
+            "has no Redis to ask (found no `redis` at the top of the file, want one with the server's `url`)"
+        );
+        f.fault(&redis.place, text);
     }
 }
 

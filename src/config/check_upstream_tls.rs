@@ -34,10 +34,15 @@ fn server_name(upstream: &UpstreamConf, tls: &Spanned<UpstreamTlsConf>, f: &mut 
 }
 
 fn files(tls: &UpstreamTlsConf, f: &mut Findings) {
-    if let Some(ca) = &tls.ca {
+    pair(tls.ca.as_ref(), tls.client_certificate.as_ref(), f);
+}
+
+/// Judges files of authorities and of what we present ourselves.
+pub(super) fn pair(ca: Option<&Spanned<PemFile>>, client: Option<&KeyPairConf>, f: &mut Findings) {
+    if let Some(ca) = ca {
         certificates(ca, f);
     }
-    if let Some(KeyPairConf { cert, key }) = &tls.client_certificate
+    if let Some(KeyPairConf { cert, key }) = client
         && let Some(chain) = certificates(cert, f)
         && let Some(private) = text(key)
     {

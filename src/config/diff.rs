@@ -54,6 +54,7 @@ pub fn diff(old: &FileConf, new: &FileConf) -> Vec<Difference> {
         trusted_proxies,
         log,
         flood,
+        redis,
         identity,
         limits,
         upstreams,
@@ -69,6 +70,7 @@ pub fn diff(old: &FileConf, new: &FileConf) -> Vec<Difference> {
     );
     found.whole("log", old.log == *log, true);
     found.whole("flood", old.flood == *flood, false);
+    found.whole("redis", old.redis == *redis, false);
     found.identity(&old.identity, identity);
     found.items("limit", &old.limits, limits, |l| &l.name.value);
     found.items("upstream", &old.upstreams, upstreams, |u| &u.name.value);

@@ -5,6 +5,7 @@ use super::fields::{conf, default, optional, required};
 use super::identity::IdentityConf;
 use super::limit::LimitConf;
 use super::listener::ListenerConf;
+use super::redis::RedisConf;
 use super::route::RouteConf;
 use super::server::{AdminConf, FloodConf, LogConf, ServerConf};
 use super::upstream::UpstreamConf;
@@ -25,6 +26,8 @@ conf! {
         log: LogConf = default("{}");
         /// A first limit by client address, before anything else is looked at. Left out: none.
         flood: Option<FloodConf> = optional();
+        /// What several gateways share. Left out: nothing.
+        redis: Option<RedisConf> = optional();
         /// Who clients are, and how backends are told.
         identity: IdentityConf = default("{}");
         /// Request limits that routes name. Default: none.

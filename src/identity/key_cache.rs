@@ -55,6 +55,13 @@ pub struct CacheRules {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark(u128);
 
+impl Mark {
+    /// One of so many places, by the upper 32 bits.
+    pub(super) fn spread(self, places: usize) -> usize {
+        ((self.0 >> 96) as usize * places) >> 32
+    }
+}
+
 /// When a question was asked, and what had happened until then.
 #[derive(Clone, Copy, Debug)]
 pub struct Ticket {
@@ -186,9 +193,10 @@ impl KeyCache {
     fn unknown(&self, mark: Mark, now_ms: u64) -> Option<Memory> {
         self.unknown.with(mark, |entry| {
             let ttl = self.rules.negative_ttl_ms;
-            let found = match entry.what {
-                true => Found::Unusable,
-                false => Found::Unknown,
+            let found = if entry.what {
+                Found::Unusable
+            } else {
+                Found::Unknown
             };
             match self.standing(&entry.ticket, ttl, now_ms) {
                 Standing::Fresh => Memory::Fresh(found),
@@ -205,7 +213,11 @@ impl KeyCache {
         let watch = self.watch.load(Acquire);
         let age = now_ms.saturating_sub(ticket.at_ms);
         let watched = watch & 1 == 1;
-        let ttl_ms = if watched { ttl_ms } else { ttl_ms.min(UNWATCHED_MS) };
+        let ttl_ms = if watched {
+            ttl_ms
+        } else {
+            ttl_ms.min(UNWATCHED_MS)
+        };
         if watch >> 1 == ticket.epoch && age < ttl_ms {
             Standing::Fresh
         } else {
@@ -312,9 +324,7 @@ impl<T> Table<T> {
     }
 
     fn set(&self, mark: Mark) -> (&Set<T>, u32) {
-        // The upper 32 bits spread over the sets, however many there are.
-        let spread = (mark.0 >> 96) as usize * self.sets.len() >> 32;
-        (&self.sets[spread], mark.0 as u32)
+        (&self.sets[mark.spread(self.sets.len())], mark.0 as u32)
     }
 
     /// What `see` makes of the entry with this mark.
@@ -492,7 +502,12 @@ mod tests {
         assert_eq!(told(&cache, "a", 9999), "fresh a");
         assert_eq!(told(&cache, "a", 10_000), "fresh Expired");
         let disabled = true;
-        put(&cache, "a", 0, Answer::Known(KeyRecord { disabled, ..ends }));
+        put(
+            &cache,
+            "a",
+            0,
+            Answer::Known(KeyRecord { disabled, ..ends }),
+        );
         assert_eq!(told(&cache, "a", 0), "fresh Disabled");
     }
 
@@ -508,18 +523,35 @@ mod tests {
         put(&cache, "a", 10, Answer::Known(record("a")));
         assert!(Arc::ptr_eq(&first, &caller(10)));
         let id = "other".into();
-        put(&cache, "a", 20, Answer::Known(KeyRecord { id, ..record("a") }));
+        put(
+            &cache,
+            "a",
+            20,
+            Answer::Known(KeyRecord { id, ..record("a") }),
+        );
         assert_eq!(caller(20).key_id.as_deref(), Some("other"));
         put(&cache, "a", 30, Answer::Unknown);
-        assert_eq!((told(&cache, "a", 30).as_str(), cache.count()), ("fresh Unknown", 0));
+        assert_eq!(
+            (told(&cache, "a", 30).as_str(), cache.count()),
+            ("fresh Unknown", 0)
+        );
         put(&cache, "a", 40, Answer::Known(record("a")));
-        assert_eq!((told(&cache, "a", 40).as_str(), cache.count()), ("fresh a", 1));
+        assert_eq!(
+            (told(&cache, "a", 40).as_str(), cache.count()),
+            ("fresh a", 1)
+        );
     }
 
     #[test]
     fn bounded_and_the_longest_unconfirmed_goes_first() {
         let max_cached = WAYS;
-        let cache = KeyCache::new("apps", CacheRules { max_cached, ..RULES });
+        let cache = KeyCache::new(
+            "apps",
+            CacheRules {
+                max_cached,
+                ..RULES
+            },
+        );
         cache.watching();
         let names: Vec<String> = (0..=WAYS).map(|n| n.to_string()).collect();
         for (n, name) in names.iter().enumerate().take(WAYS) {
@@ -529,7 +561,10 @@ mod tests {
             put(&cache, &format!("made up {n}"), 100, Answer::Unknown);
         }
         let held = |name: &String| told(&cache, name, 200).starts_with("fresh");
-        assert_eq!((names.iter().filter(|n| held(n)).count(), cache.evicted()), (WAYS, 0));
+        assert_eq!(
+            (names.iter().filter(|n| held(n)).count(), cache.evicted()),
+            (WAYS, 0)
+        );
         let last = &names[WAYS];
         put(&cache, last, 200, Answer::Known(record(last)));
         assert!(!held(&names[WAYS - 1]) && names[..WAYS - 1].iter().all(held) && held(last));

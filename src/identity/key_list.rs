@@ -3,6 +3,7 @@
 
 use super::api_key::ApiKeys;
 use super::key_record::KeyFault;
+use super::key_redis::RedisKeys;
 use super::principal::Principal;
 use crate::base::clock::Now;
 use http::HeaderName;
@@ -22,6 +23,8 @@ pub struct KeyList {
 pub enum KeySource {
     /// In a file.
     File(Arc<ApiKeys>),
+    /// In Redis.
+    Redis(Arc<RedisKeys>),
 }
 
 /// What a list says of a key.
@@ -53,12 +56,13 @@ impl KeyList {
     }
 
     /// What is to be said of a key without asking anybody. `asked`: it was looked up just now.
-    pub fn judge(&self, presented: &[u8], now: Now, _asked: bool) -> KeyVerdict {
+    pub fn judge(&self, presented: &[u8], now: Now, asked: bool) -> KeyVerdict {
         match &self.source {
             KeySource::File(keys) => match keys.find(presented, now.unix_s()) {
                 Ok(principal) => KeyVerdict::Found(principal),
                 Err(fault) => KeyVerdict::Refused(fault),
             },
+            KeySource::Redis(keys) => keys.judge(presented, now, asked),
         }
     }
 
@@ -66,13 +70,15 @@ impl KeyList {
     pub fn is_cached(&self, presented: &[u8], now: Now) -> bool {
         match &self.source {
             KeySource::File(keys) => keys.is_known(presented, now.unix_s()),
+            KeySource::Redis(keys) => keys.is_known(presented, now),
         }
     }
 
     /// Asks for a key; the answer is then there for [`KeyList::judge`].
-    pub async fn look_up(&self, _presented: &[u8]) {
+    pub async fn look_up(&self, presented: &[u8]) {
         match &self.source {
             KeySource::File(_) => {}
+            KeySource::Redis(keys) => keys.look_up(presented).await,
         }
     }
 
@@ -80,6 +86,7 @@ impl KeyList {
     pub fn name(&self) -> &str {
         match &self.source {
             KeySource::File(keys) => keys.name(),
+            KeySource::Redis(keys) => keys.name(),
         }
     }
 }

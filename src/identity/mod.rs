@@ -1,6 +1,7 @@
 //! Who is calling: tokens and keys go in, a [`principal::Principal`] or a closed fault comes out.
 //!
-//! Everything here is pure but for [`fetch`], which keeps an issuer's published keys fresh.
+//! Everything here is pure but for [`fetch`], which keeps an issuer's published keys fresh, and
+//! [`key_redis`], which asks Redis for API keys.
 //! [`provider::authenticate`] is the way in for a token, [`key_list::KeyList::judge`] for a key.
 
 pub mod alg;
@@ -16,6 +17,7 @@ pub mod key_cache;
 pub mod key_format;
 pub mod key_list;
 pub mod key_record;
+pub mod key_redis;
 pub mod keyset;
 pub mod pem;
 pub mod principal;

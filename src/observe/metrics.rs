@@ -5,15 +5,19 @@
 //! Label values come from the configuration or from closed lists, never from a request, but for
 //! tiers, whose number is bounded.
 
+mod api_keys;
 mod define;
 mod handles;
 mod process;
+mod redis;
 mod route;
 mod tls;
 
+pub use api_keys::{KeyListMetrics, KeyLookup};
 pub use handles::{
     Circuit, InFlight, IssuerMetrics, LimiterMetrics, ListenerMetrics, TurnedAway, UpstreamMetrics,
 };
+pub use redis::{RedisCall, RedisMetrics};
 pub use route::RouteMetrics;
 pub use tls::{CertificateSeries, HandshakeFault, TlsMetrics};
 
@@ -43,6 +47,8 @@ pub struct Metrics {
     tls: Handles<TlsMetrics>,
     issuers: Handles<IssuerMetrics>,
     limiters: Handles<LimiterMetrics>,
+    redis: redis::RedisFamilies,
+    keys: api_keys::KeyFamilies,
     unrouted: Arc<RouteMetrics>,
     refusals: [IntCounter; Reason::COUNT],
     /// Misses and hits.
@@ -93,6 +99,8 @@ impl Metrics {
             tls: Handles::default(),
             issuers: Handles::default(),
             limiters: Handles::default(),
+            redis: redis::RedisFamilies::new(&registry),
+            keys: api_keys::KeyFamilies::new(&registry),
             registry,
             families,
         }

@@ -1,8 +1,9 @@
-//! What runs beside the requests: name resolution, health checks, key sets, certificates.
+//! What runs beside the requests: name resolution, health checks, key sets, Redis, certificates.
 
 use crate::edge::tls::{self, Tls};
 use crate::identity::fetch::RemoteKeys;
 use crate::identity::provider::KeySource;
+use crate::redis::Redis;
 use crate::snapshot::Snapshot;
 use crate::upstream::pool::Pool;
 use crate::upstream::{discovery, health};
@@ -29,6 +30,7 @@ pub(super) struct Background {
 struct Tasks {
     certificates: Option<JoinHandle<()>>,
     issuers: Vec<(Arc<RemoteKeys>, JoinHandle<()>)>,
+    redis: Vec<(Arc<Redis>, JoinHandle<()>)>,
 }
 
 impl Background {
@@ -38,7 +40,8 @@ impl Background {
     /// The system refuses a thread.
     pub(super) fn start() -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
+            // One may be busy with a file: what requests wait for of Redis goes through here.
+            .worker_threads(2)
             .thread_name("background")
             .enable_all()
             .build()?;
@@ -70,6 +73,17 @@ impl Background {
             }
         }
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(redis) = &snapshot.redis
+            && !tasks
+                .redis
+                .iter()
+                .any(|(known, _)| Arc::ptr_eq(known, redis))
+        {
+            let run = runtime.spawn(redis.clone().run(self.stop.subscribe()));
+            tasks.redis.push((redis.clone(), run));
+            let redis = redis.clone();
+            first.spawn_on(async move { redis.first().await }, runtime.handle());
+        }
         for keys in remote(snapshot) {
             if tasks
                 .issuers
@@ -99,6 +113,14 @@ impl Background {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         tasks.issuers.retain(|(keys, run)| {
             let stays = remote(snapshot).any(|known| Arc::ptr_eq(known, keys));
+            if !stays {
+                run.abort();
+            }
+            stays
+        });
+        tasks.redis.retain(|(redis, run)| {
+            let used = snapshot.redis.as_ref();
+            let stays = used.is_some_and(|known| Arc::ptr_eq(known, redis));
             if !stays {
                 run.abort();
             }

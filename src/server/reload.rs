@@ -11,6 +11,7 @@ use crate::gateway::InUse;
 use crate::snapshot::Snapshot;
 use crate::snapshot::compile::Tools;
 use crate::snapshot::kept::Before;
+use crate::snapshot::redis as snapshot_redis;
 use std::collections::HashSet;
 use std::fmt::Display;
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -195,6 +196,10 @@ impl Server {
         metrics.retain_limiters(|name| of.contains(name));
         let of = names(&conf.identity.jwt, |i| &i.name);
         metrics.retain_issuers(|name| of.contains(name));
+        let of = names(&conf.identity.api_keys, |k| &k.name);
+        metrics.retain_key_lists(|name| of.contains(name));
+        let of = conf.redis.as_ref().map(snapshot_redis::address);
+        metrics.retain_redis(|address| of.as_deref() == Some(address));
         let of = names(&conf.listeners, |l| &l.name);
         metrics.retain_listeners(|name| name == "admin" || of.contains(name));
     }

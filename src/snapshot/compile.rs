@@ -5,7 +5,7 @@ use super::identity::{self, Identities};
 use super::kept::{Before, Kept};
 use super::limits::Limits;
 use super::via::Via;
-use super::{ErrorShape, Forwarded, Snapshot, routes, upstreams};
+use super::{ErrorShape, Forwarded, Snapshot, redis, routes, upstreams};
 use crate::base::clock::Clock;
 use crate::base::net::Networks;
 use crate::config::server::{ErrorFormConf, FloodConf, ForwardedConf};
@@ -70,13 +70,16 @@ pub fn compile(conf: &FileConf, tools: &Tools<'_>) -> Result<Snapshot, Faults> {
         log: _,
         trusted_proxies,
         flood,
+        redis,
         identity,
         limits,
         upstreams,
         routes,
     } = conf;
     let mut findings = Findings::default();
-    let identities = Identities::compile(identity, tools, &mut findings);
+    let shared = redis.as_ref().map(|conf| redis::compile(conf, tools));
+    let shared = shared.and_then(|made| findings.keep(made));
+    let identities = Identities::compile(identity, shared.as_ref(), tools, &mut findings);
     let limits = Limits::compile(limits, tools, &mut findings);
     let flood = flood.as_ref().map(|flood| flood_limit(flood, tools));
     let flood = flood.and_then(|made| findings.keep(made));
@@ -108,6 +111,7 @@ pub fn compile(conf: &FileConf, tools: &Tools<'_>) -> Result<Snapshot, Faults> {
         forwarded: told(server.forwarded.value),
         via: via(server.via.as_ref(), tools),
         flood,
+        redis: shared,
         headers: identity::headers(&identity.headers, &identity.api_keys),
         table,
         routes,

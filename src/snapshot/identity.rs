@@ -3,7 +3,7 @@
 
 use super::compile::{Findings, Tools, missed, unready};
 use super::{IdentityHeaders, ListForm};
-use crate::config::api_keys::{ApiKeysConf, KeyFile};
+use crate::config::api_keys::{ApiKeysConf, KeyFile, RedisKeysConf};
 use crate::config::identity::{
     ClaimsConf, IdentityConf, IdentityHeadersConf, JwksConf, JwtConf, JwtKeyConf,
     ListForm as FormConf,
@@ -13,11 +13,14 @@ use crate::identity::api_key::ApiKeys;
 use crate::identity::claims::{ClaimMap, ClaimPath};
 use crate::identity::fetch::{RemoteKeys, RemoteRules};
 use crate::identity::jwt::{Issuer, IssuerRules};
+use crate::identity::key_cache::CacheRules;
 use crate::identity::key_format::KeyFormat;
 use crate::identity::key_list::{KeyList, KeySource as ListSource};
+use crate::identity::key_redis::{RedisKeys, RedisList};
 use crate::identity::keyset::{KeySet, Material, Origin, StaticKey};
 use crate::identity::provider::{KeySource, Provider};
 use crate::identity::seen::Seen;
+use crate::redis::Redis;
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem::discriminant;
@@ -42,7 +45,12 @@ pub struct Identities {
 
 impl Identities {
     /// Compiles all of them.
-    pub fn compile(conf: &IdentityConf, tools: &Tools<'_>, findings: &mut Findings) -> Self {
+    pub fn compile(
+        conf: &IdentityConf,
+        redis: Option<&Arc<Redis>>,
+        tools: &Tools<'_>,
+        findings: &mut Findings,
+    ) -> Self {
         let IdentityConf {
             headers: _,
             jwt,
@@ -74,7 +82,7 @@ impl Identities {
         }
         for keys in api_keys {
             let name = keys.value.name.value.to_string();
-            match findings.keep(key_list(keys, tools)) {
+            match findings.keep(key_list(keys, redis, tools)) {
                 Some(list) => drop(all.api_keys.insert(name, list)),
                 None => drop(all.failed.insert(name)),
             }
@@ -207,8 +215,13 @@ fn written(conf: &Spanned<JwtConf>, keys: &[Spanned<JwtKeyConf>]) -> Result<KeyS
     Ok(KeySource::Fixed(Arc::new(keys)))
 }
 
-fn key_list(conf: &Spanned<ApiKeysConf>, tools: &Tools<'_>) -> Result<Arc<KeyList>, Fault> {
-    if let Some(kept) = tools.before.and_then(|b| b.api_keys(&conf.value)) {
+fn key_list(
+    conf: &Spanned<ApiKeysConf>,
+    shared: Option<&Arc<Redis>>,
+    tools: &Tools<'_>,
+) -> Result<Arc<KeyList>, Fault> {
+    let before = tools.before.filter(|b| b.same_redis(conf, shared));
+    if let Some(kept) = before.and_then(|b| b.api_keys(&conf.value)) {
         return Ok(kept);
     }
     let ApiKeysConf {
@@ -217,14 +230,53 @@ fn key_list(conf: &Spanned<ApiKeysConf>, tools: &Tools<'_>) -> Result<Arc<KeyLis
         query,
         format,
         file,
+        redis,
     } = &conf.value;
-    let source = match (tools.before.and_then(|b| b.key_source(&conf.value)), file) {
-        (Some(kept), _) => kept,
-        (None, Some(file)) => ListSource::File(listed(&name.value, format.value.format(), file)?),
-        (None, None) => return Err(missed(&conf.place, "no source of keys")),
+    let format = format.value.format();
+    let kept = before.and_then(|b| b.key_source(&conf.value));
+    let source = match (kept, file, redis, shared) {
+        (Some(kept), ..) => kept,
+        (None, Some(file), ..) => ListSource::File(listed(&name.value, format, file)?),
+        (None, None, Some(redis), Some(shared)) => {
+            ListSource::Redis(asked(&name.value, format, redis, shared, tools))
+        }
+        (None, None, ..) => return Err(missed(&conf.place, "no source of keys")),
     };
     let query = query.as_ref().map(|query| query.value.to_string());
     Ok(Arc::new(KeyList::new(header.value.name(), query, source)))
+}
+
+fn asked(
+    name: &str,
+    format: KeyFormat,
+    conf: &Spanned<RedisKeysConf>,
+    shared: &Arc<Redis>,
+    tools: &Tools<'_>,
+) -> Arc<RedisKeys> {
+    let RedisKeysConf {
+        prefix,
+        ttl,
+        max_stale,
+        negative_ttl,
+        max_cached,
+    } = &conf.value;
+    let rules = CacheRules {
+        ttl_ms: ttl.value.as_ms(),
+        negative_ttl_ms: negative_ttl.value.as_ms(),
+        max_stale_ms: max_stale.value.as_ms(),
+        max_cached: max_cached.value as usize,
+    };
+    RedisKeys::new(
+        RedisList {
+            name: name.to_owned(),
+            prefix: prefix.value.to_string(),
+            format,
+            cache: rules,
+        },
+        shared.clone(),
+        tools.clock.clone(),
+        tools.metrics.key_list(name),
+    )
 }
 
 fn listed(name: &str, format: KeyFormat, file: &Spanned<KeyFile>) -> Result<Arc<ApiKeys>, Fault> {

@@ -15,6 +15,7 @@ use crate::identity::key_list::{KeyList, KeySource as ListSource};
 use crate::identity::provider::{KeySource, Provider};
 use crate::identity::seen::Seen;
 use crate::limit::sliding_window::SlidingWindow;
+use crate::redis::Redis;
 use crate::upstream::pool::Pool;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -107,8 +108,15 @@ impl<'a> Before<'a> {
     /// The keys of a list that come another way from now on.
     pub fn key_source(self, conf: &ApiKeysConf) -> Option<ListSource> {
         let (was, list) = self.key_list(conf)?;
-        let same = was.format == conf.format && was.file == conf.file;
+        let same = was.format == conf.format && was.file == conf.file && was.redis == conf.redis;
         same.then(|| list.source().clone())
+    }
+
+    /// Whether a list that asks Redis would go on asking the same one.
+    pub fn same_redis(self, conf: &ApiKeysConf, redis: Option<&Arc<Redis>>) -> bool {
+        let before = self.snapshot.redis.as_ref();
+        let same = before.zip(redis).is_some_and(|(a, b)| Arc::ptr_eq(a, b));
+        conf.redis.is_none() || same
     }
 
     fn key_list(self, conf: &ApiKeysConf) -> Option<(&'a ApiKeysConf, &'a Arc<KeyList>)> {

@@ -5,6 +5,7 @@ pub mod compile;
 pub mod identity;
 pub mod kept;
 pub mod limits;
+pub mod redis;
 pub mod routes;
 pub mod upstreams;
 pub mod via;
@@ -15,6 +16,7 @@ use crate::filter::flood::Flood;
 use crate::identity::provider::Provider;
 use crate::limit::exact::Store;
 use crate::observe::metrics::{LimiterMetrics, RouteMetrics};
+use crate::redis::Redis;
 use crate::route::pattern::PathPattern;
 use crate::route::table::Table;
 use crate::upstream::pool::Pool;
@@ -38,6 +40,8 @@ pub struct Snapshot {
     pub via: Via,
     /// The limit in front of everything.
     pub flood: Option<Flood>,
+    /// What several gateways share.
+    pub redis: Option<Arc<Redis>>,
     /// Names that clients may not send, and how the caller is told to services.
     pub headers: IdentityHeaders,
     /// Which route a request belongs to.

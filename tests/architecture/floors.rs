@@ -7,19 +7,20 @@ const FLOORS: &[(&str, u8)] = &[
     ("base", 0),
     ("route", 1),
     ("observe", 1),
-    ("identity", 2),
-    ("limit", 2),
-    ("breaker", 2),
-    ("exchange", 3),
-    ("filter", 4),
-    ("upstream", 4),
-    ("config", 5),
-    ("snapshot", 6),
-    ("gateway", 7),
-    ("edge", 8),
-    ("admin", 8),
-    ("server", 9),
-    ("cli", 10),
+    ("redis", 2),
+    ("identity", 3),
+    ("limit", 3),
+    ("breaker", 3),
+    ("exchange", 4),
+    ("filter", 5),
+    ("upstream", 5),
+    ("config", 6),
+    ("snapshot", 7),
+    ("gateway", 8),
+    ("edge", 9),
+    ("admin", 9),
+    ("server", 10),
+    ("cli", 11),
 ];
 
 fn floor(module: &str) -> Option<u8> {
@@ -127,7 +128,7 @@ fn upwards_and_sideways_are_found() {
     let up = of("src/limit/exact.rs", "//! x\nuse crate::gateway::Shared;");
     assert_eq!(
         up,
-        ["src/limit/exact.rs:2: limit (floor 2) names gateway (floor 7)"]
+        ["src/limit/exact.rs:2: limit (floor 3) names gateway (floor 8)"]
     );
     assert_eq!(
         of("src/limit/mod.rs", "fn f(a: crate::breaker::Breaker) {}").len(),

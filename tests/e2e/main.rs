@@ -31,6 +31,7 @@ mod keys;
 mod limits;
 mod paths;
 mod plain;
+mod redis;
 mod reload;
 mod retry;
 mod route;

@@ -3,12 +3,12 @@
 
 mod file;
 mod show;
+mod store;
 
 use super::USAGE;
 use super::check;
 use crate::base::clock::Clock;
 use crate::base::units::{Rate, Span};
-use crate::config::Spanned;
 use crate::identity::key_format::generate;
 use crate::identity::key_record::{KeyFault, KeyRecord};
 use crate::identity::rfc3339;
@@ -16,6 +16,7 @@ use clap::{Args, Subcommand};
 use file::KeyFile;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use store::RedisStore;
 
 /// What can be done with keys.
 #[derive(Debug, Subcommand)]
@@ -124,6 +125,8 @@ enum Store {
     Nowhere,
     /// In a file.
     File(KeyFile),
+    /// In Redis.
+    Redis(RedisStore),
 }
 
 /// Runs the command.
@@ -165,9 +168,15 @@ impl Where {
             let why = format!("--list: no list is called so (found `{name}`, want {want})");
             return Err(Failure::usage(why));
         };
-        match list.file.as_ref().map(Spanned::sound) {
-            Some(Some(file)) => Ok(Store::File(KeyFile::new(file.path.clone()))),
-            _ => Ok(Store::Nowhere),
+        match (&list.file, &list.redis, &loaded.conf.redis) {
+            (Some(file), ..) => Ok(Store::File(KeyFile::new(file.path.clone()))),
+            (None, Some(list), Some(redis)) => {
+                Ok(Store::Redis(RedisStore::open(redis, &list.prefix)?))
+            }
+            // The check lets no such list pass.
+            (None, ..) => Err(Failure::usage(
+                "--list: the list has neither file nor redis",
+            )),
         }
     }
 
@@ -187,21 +196,37 @@ impl Store {
         match self {
             Self::Nowhere => Ok(Vec::new()),
             Self::File(file) => file.all(),
+            Self::Redis(redis) => redis.all(),
         }
     }
 
     fn one(&self, id: &str) -> Result<KeyRecord, Failure> {
-        let found = match self {
-            Self::Nowhere => None,
-            Self::File(file) => file.all()?.into_iter().find(|record| *record.id == *id),
+        let mut found = match self {
+            Self::Redis(redis) => redis.with_id(id)?,
+            Self::Nowhere | Self::File(_) => {
+                let mut all = self.all()?;
+                all.retain(|record| *record.id == *id);
+                all
+            }
         };
-        found.ok_or_else(|| Failure::from(format!("no key has this id (found `{id}`)")))
+        match (found.pop(), found.len()) {
+            (None, _) => Err(format!("no key has this id (found `{id}`)").into()),
+            (Some(one), 0) => Ok(one),
+            (Some(_), more) => {
+                let count = more + 1;
+                Err(
+                    format!("{count} keys have this id (found `{id}`, want it to be one's alone)")
+                        .into(),
+                )
+            }
+        }
     }
 
     fn add(&self, record: &KeyRecord) -> Result<(), String> {
         match self {
             Self::Nowhere => Ok(()),
             Self::File(file) => file.add(record),
+            Self::Redis(redis) => redis.add(record),
         }
     }
 
@@ -209,6 +234,7 @@ impl Store {
         match self {
             Self::Nowhere => Ok(()),
             Self::File(file) => file.put(record, &[]),
+            Self::Redis(redis) => redis.remove(record),
         }
     }
 
@@ -217,6 +243,10 @@ impl Store {
         match self {
             Self::Nowhere => Ok(()),
             Self::File(file) => file.put(old, &[old, new]),
+            Self::Redis(redis) => {
+                redis.add(new)?;
+                redis.end(old)
+            }
         }
     }
 
@@ -227,6 +257,7 @@ impl Store {
             Self::File(_) => eprintln!(
                 "a running gateway goes by it once it reloads (`tollgate reload`, SIGHUP, or `watch: true`)"
             ),
+            Self::Redis(_) => eprintln!("running gateways go by it at once"),
         }
     }
 }

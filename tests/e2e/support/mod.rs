@@ -9,6 +9,7 @@ pub mod mint;
 pub mod origin;
 pub mod pki;
 pub mod recorder;
+pub mod redis;
 pub mod rpc;
 pub mod stderr;
 pub mod tls;
