@@ -11,11 +11,14 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use tollgate::base::clock::Clock;
-use tollgate::config::api_keys::{ApiKeyConf, ApiKeysConf, KeyListConf};
+use tollgate::config::api_keys::{ApiKeyConf, ApiKeysConf, KeyListConf, RedisKeysConf};
+use tollgate::config::auth::RequiredAuthConf;
+use tollgate::config::certificates::{CertificateClientConf, CertificatesConf};
 use tollgate::config::fields::{Need, Rule};
 use tollgate::config::file::FileConf;
 use tollgate::config::identity::{
-    ClaimsConf, IdentityConf, IdentityHeadersConf, JwksConf, JwtConf, JwtKeyConf,
+    ClaimHeaderConf, ClaimsConf, FailureLimitConf, IdentityConf, IdentityHeadersConf, JwksConf,
+    JwtConf, JwtKeyConf,
 };
 use tollgate::config::limit::LimitConf;
 use tollgate::config::listener::{
@@ -23,8 +26,8 @@ use tollgate::config::listener::{
 };
 use tollgate::config::redis::RedisConf;
 use tollgate::config::route::{
-    HeaderChoiceConf, MatchConf, RequiredAuthConf, RouteConf, StreamingConf, TenantChoiceConf,
-    WebSocketConf, WeightsConf,
+    HeaderChoiceConf, MatchConf, RouteConf, StreamingConf, TenantChoiceConf, WebSocketConf,
+    WeightsConf,
 };
 use tollgate::config::server::{AdminConf, DrainConf, FloodConf, LogConf, ServerConf};
 use tollgate::config::tls::{
@@ -179,7 +182,8 @@ fn without_items(key: &str) -> String {
     out
 }
 
-/// Every key below a node; the entries of `values` and `weights` are items, not keys.
+/// Every key below a node; what users name, such as the entries of `values` and `weights`, are items,
+/// not keys.
 fn keys(node: &Node, path: &str, free: bool, all: &mut BTreeSet<String>) {
     match &node.content {
         Content::Text { .. } => {}
@@ -191,7 +195,13 @@ fn keys(node: &Node, path: &str, free: bool, all: &mut BTreeSet<String>) {
                     _ if free => path.to_owned(),
                     _ => format!("{path}.{}", entry.key),
                 };
-                let free = !free && ["values", "weights"].contains(&entry.key.as_str());
+                let named = match entry.key.as_str() {
+                    "values" | "weights" => true,
+                    "claims" => path.ends_with("auth"),
+                    "roles" => path == "identity",
+                    _ => false,
+                };
+                let free = !free && named;
                 keys(&entry.value, &key, free, all);
                 all.insert(key);
             }
@@ -262,6 +272,10 @@ const RULES: &[&[Rule]] = &[
     WebSocketConf::RULES,
     MatchConf::RULES,
     RequiredAuthConf::RULES,
+    ClaimHeaderConf::RULES,
+    FailureLimitConf::RULES,
+    CertificatesConf::RULES,
+    CertificateClientConf::RULES,
     WeightsConf::RULES,
     HeaderChoiceConf::RULES,
     TenantChoiceConf::RULES,

@@ -68,7 +68,8 @@ pub fn token(bench: &mut Bench) {
         unreachable!("authentication comes first");
     };
     let now = bench.now.unix_ms;
-    let verdict = provider::authenticate(&auth.tokens, &auth.seen, &bench.token, now, true);
+    let verdict =
+        provider::authenticate(&auth.gates[0].tokens, &auth.seen, &bench.token, now, true);
     assert!(matches!(verdict, Verdict::Seen(_) | Verdict::Verified(_)));
 }
 

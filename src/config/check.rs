@@ -15,7 +15,8 @@ use super::server::AdminConf;
 use super::spelling::{choice, hint};
 use super::value::Name;
 use super::{
-    check_api_keys, check_identity, check_listener, check_redis, check_route, check_upstream,
+    check_api_keys, check_certificates, check_identity, check_listener, check_redis, check_route,
+    check_upstream,
 };
 use crate::base::units::Rate;
 
@@ -192,6 +193,7 @@ pub(super) fn check(conf: &FileConf) -> Findings {
         check_redis::check(redis, f);
     }
     check_identity::check(&conf.identity, f);
+    check_certificates::check(conf, f);
     check_api_keys::check(conf, f);
     check_upstream::check(&conf.upstreams, f);
     check_route::check(conf, f);
@@ -219,7 +221,7 @@ fn admin_token(admin: &AdminConf, f: &mut Findings) {
 /// The most requests a limit can count.
 const MAX_COUNT: u64 = Rate::MAX_COUNT;
 
-/// Notes a rate that no limit can count.
+/// Judges a rate that is to be counted.
 pub(super) fn rate(rate: &Spanned<Rate>, f: &mut Findings) {
     let Some(found) = rate.sound() else { return };
     if !(1..=MAX_COUNT).contains(&found.count) {

@@ -1,10 +1,10 @@
 //! What has to go together in `identity`.
 
-use super::check::Findings;
+use super::check::{Findings, rate};
 use super::decode::Spanned;
 use super::error::{Place, message};
 use super::identity::{
-    ClaimsConf, IdentityConf, IdentityHeadersConf, JwksConf, JwtConf, JwtKeyConf,
+    ClaimsConf, FailuresConf, IdentityConf, IdentityHeadersConf, JwksConf, JwtConf, JwtKeyConf,
 };
 use super::material::KeySetFile;
 use super::spelling::choice;
@@ -18,22 +18,29 @@ use crate::identity::pem::{self, PublicKey};
 
 impl IdentityHeadersConf {
     /// All of the headers.
-    pub fn all(&self) -> [&Spanned<Header>; 5] {
-        [
+    pub fn all(&self) -> Vec<&Spanned<Header>> {
+        let usual = [
             &self.user,
             &self.scopes,
             &self.roles,
             &self.email,
             &self.client,
-        ]
+        ];
+        let claims = self.claims.iter().map(|c| &c.header);
+        usual.into_iter().chain(claims).collect()
     }
 }
 
 /// Judges `identity`.
 pub(super) fn check(identity: &IdentityConf, f: &mut Findings) {
-    let keys = identity.api_keys.iter().map(|k| &k.name);
-    f.names(identity.jwt.iter().map(|j| &j.name).chain(keys));
+    f.names(identity.names());
     distinct_headers(&identity.headers, f);
+    for told in &identity.headers.claims {
+        claim_path(&told.claim, f);
+    }
+    if let FailuresConf::Limit(limit) = &identity.failures {
+        rate(&limit.rate, f);
+    }
     for jwt in &identity.jwt {
         issuer(jwt, f);
         claims(&jwt.claims, f);
@@ -235,7 +242,18 @@ fn claims(conf: &ClaimsConf, f: &mut Findings) {
     } = conf;
     let single = [user, roles, email, tenant, client, tier];
     for claim in single.into_iter().chain(scopes) {
-        not_longer(claim, MAX_NAME, f);
+        claim_path(claim, f);
+    }
+}
+
+/// Notes what cannot be the name of a claim.
+pub(super) fn claim_path(claim: &Spanned<String>, f: &mut Findings) {
+    not_longer(claim, MAX_NAME, f);
+    if claim.sound().is_some_and(String::is_empty) {
+        f.fault(
+            &claim.place,
+            message!("is empty (found no name, want a claim's name, or names joined by dots)"),
+        );
     }
 }
 

@@ -1,14 +1,14 @@
 //! What has to go together in `routes`, and what they refer to.
 
+use super::auth::AuthConf;
 use super::check::{Findings, Known};
+use super::check_auth;
 use super::check_identity::not_an_identity_header;
 use super::decode::Spanned;
 use super::error::{Place, message};
 use super::file::FileConf;
 use super::limit::LimitKey;
-use super::route::{
-    AuthConf, MatchConf, RequiredAuthConf, RouteConf, SplitConf, TenantSource, ToConf, WeightsConf,
-};
+use super::route::{MatchConf, RouteConf, SplitConf, TenantSource, ToConf, WeightsConf};
 use super::upstream::UpstreamProtocolConf;
 use crate::route::{Entry, MethodSet, PathPattern, Table};
 use http::Method;
@@ -18,8 +18,7 @@ const MAX_WEIGHTS: u64 = 10_000;
 
 /// Judges all routes.
 pub(super) fn check(conf: &FileConf, f: &mut Findings) {
-    let tokens = || conf.identity.jwt.iter().map(|j| &j.name);
-    let identities = || tokens().chain(conf.identity.api_keys.iter().map(|k| &k.name));
+    let identities = || conf.identity.names();
     let limits = || conf.limits.iter().map(|l| &l.name);
     let upstreams = || conf.upstreams.iter().map(|u| &u.name);
     let mut known = All {
@@ -30,8 +29,7 @@ pub(super) fn check(conf: &FileConf, f: &mut Findings) {
     for route in &conf.routes {
         path(route, f);
         if let AuthConf::Required(auth) = &route.auth.value {
-            required_auth(auth, &mut known, f);
-            issuers_differ(auth, conf, f);
+            check_auth::check(auth, &route.auth.place, conf, &mut known.identities, f);
         }
         for limit in &route.limits {
             known.limits.refer(limit, f);
@@ -58,7 +56,7 @@ struct All<'a> {
     upstreams: Known<'a>,
 }
 
-fn each_reference_once(names: &[Spanned<String>], f: &mut Findings) {
+pub(super) fn each_reference_once(names: &[Spanned<String>], f: &mut Findings) {
     let sound = names.iter().filter_map(|n| Some((n.sound()?, &n.place)));
     f.listed_once(sound);
 }
@@ -86,41 +84,6 @@ fn path(route: &RouteConf, f: &mut Findings) {
         && (exact || path.is_some_and(|p| !p.is_prefix()))
     {
         f.fault(&strip.place, message!("has no prefix to strip (found an exact path, want this left out, or a `path` that is a prefix)"));
-    }
-}
-
-fn required_auth(auth: &RequiredAuthConf, known: &mut All, f: &mut Findings) {
-    for name in &auth.any {
-        known.identities.refer(name, f);
-    }
-    each_reference_once(&auth.any, f);
-}
-
-/// A token is judged by the identity of its issuer, so there can be one only.
-fn issuers_differ(auth: &RequiredAuthConf, conf: &FileConf, f: &mut Findings) {
-    let issuer = |name: &str| {
-        let named = conf
-            .identity
-            .jwt
-            .iter()
-            .find(|jwt| &*jwt.name.value == name);
-        named.map(|jwt| jwt.issuer.value.as_str())
-    };
-    for (n, name) in auth.any.iter().enumerate() {
-        let Some(own) = issuer(&name.value) else {
-            continue;
-        };
-        let mut before = auth.any[..n].iter();
-        let same = |other: &&Spanned<String>| {
-            other.value != name.value && issuer(&other.value) == Some(own)
-        };
-        if let Some(other) = before.find(same) {
-            let text = message!(
-                "is of the same issuer as `{}` (found `{own}` twice, want one identity an issuer, with all its audiences and keys)",
-                other.value
-            );
-            f.fault(&name.place, text);
-        }
     }
 }
 
@@ -215,18 +178,18 @@ fn printable<'a>(values: impl Iterator<Item = &'a Spanned<String>>, f: &mut Find
 /// A tenant can be claimed only where a token may be shown.
 fn tenant_claim(route: &RouteConf, conf: &FileConf, place: &Place, f: &mut Findings) {
     let token = |name: &Spanned<String>| {
-        let issuers = &conf.identity.jwt;
-        issuers
-            .iter()
-            .any(|j| j.name.sound().is_none_or(|n| **n == **name))
+        let mut issuers = conf.identity.token_names();
+        issuers.any(|j| j.sound().is_none_or(|n| **n == **name))
     };
     let shown = match route.auth.sound() {
         None => true,
         Some(AuthConf::None) => false,
-        Some(AuthConf::Required(auth)) => auth.any.iter().any(|n| n.sound().is_none() || token(n)),
+        Some(AuthConf::Required(auth)) => {
+            auth.identities().any(|n| n.sound().is_none() || token(n))
+        }
     };
     if !shown {
-        f.fault(place, message!("wants the tenant that a token names (found no issuer of tokens among `auth.any`, want one, or a header such as `X-Tenant-ID`)"));
+        f.fault(place, message!("wants the tenant that a token names (found no issuer of tokens in `auth`, want one, or a header such as `X-Tenant-ID`)"));
     }
 }
 

@@ -114,10 +114,18 @@ impl Found {
             headers,
             jwt,
             api_keys,
+            certificates,
+            roles,
+            failures,
         } = new;
         self.whole("identity.headers", old.headers == *headers, false);
         self.items("issuer", &old.jwt, jwt, |i| &i.name.value);
         self.items("API keys", &old.api_keys, api_keys, |k| &k.name.value);
+        self.items("certificates", &old.certificates, certificates, |c| {
+            &c.name.value
+        });
+        self.whole("identity.roles", old.roles == *roles, false);
+        self.whole("identity.failures", old.failures == *failures, false);
     }
 
     /// What goes by names: first what was there, in its order, then what is new.

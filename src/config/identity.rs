@@ -2,12 +2,16 @@
 //! [`super::api_keys`].
 
 use super::api_keys::ApiKeysConf;
-use super::decode::Spanned;
+use super::certificates::CertificatesConf;
+use super::decode::{Decode, Entries, Spanned};
+use super::decoder::Decoder;
+use super::error::Place;
 use super::fields::{conf, default, optional, required, words};
 use super::material::{Base64Secret, KeySetFile, Pem};
 use super::value::{Header, Name, Url};
+use super::yaml::{Content, Node};
 use crate::base::secret::Secret;
-use crate::base::units::Span;
+use crate::base::units::{Rate, Span};
 use crate::identity::alg::Alg;
 
 conf! {
@@ -19,6 +23,63 @@ conf! {
         jwt: Vec<Spanned<JwtConf>> = default("[]");
         /// Lists of API keys. Default: none.
         api_keys: Vec<Spanned<ApiKeysConf>> = default("[]");
+        /// Client certificates. Default: none.
+        certificates: Vec<Spanned<CertificatesConf>> = default("[]");
+        /// Which permissions each role gives. Default: none.
+        roles: Entries<Vec<Spanned<String>>> = default("{}");
+        /// How many credentials of one address may be refused before its further ones are not looked
+        /// at for a while, or `off`. Those that were found good a moment ago pass all the same.
+        failures: FailuresConf = default("{}");
+    }
+}
+
+impl IdentityConf {
+    /// The names of all who may be asked who somebody is.
+    pub fn names(&self) -> impl Iterator<Item = &Spanned<Name>> {
+        let keys = self.api_keys.iter().map(|k| &k.name);
+        let certificates = self.certificates.iter().map(|c| &c.name);
+        self.token_names().chain(keys).chain(certificates)
+    }
+
+    /// Those who judge bearer tokens.
+    pub fn token_names(&self) -> impl Iterator<Item = &Spanned<Name>> {
+        self.jwt.iter().map(|j| &j.name)
+    }
+}
+
+/// How many failures are borne.
+#[derive(Clone, Debug, PartialEq)]
+pub enum FailuresConf {
+    /// Any number.
+    Off,
+    /// So many.
+    Limit(FailureLimitConf),
+}
+
+conf! {
+    /// How many credentials of one address (IPv4 /32, IPv6 /64) may be refused.
+    pub struct FailureLimitConf {
+        /// So many in so long. Default 600/1m.
+        rate: Spanned<Rate> = default("600/1m");
+        /// Addresses that are counted at a time, 1 to 10000000. Default 100000.
+        max_addresses: Spanned<u64> = default("100000").range("1", "10000000");
+    }
+}
+
+impl Decode for FailuresConf {
+    fn decode(node: &Node, d: &mut Decoder) -> Option<Self> {
+        match &node.content {
+            Content::Text { text, .. } if text == "off" => Some(Self::Off),
+            Content::Map(_) => FailureLimitConf::decode(node, d).map(Self::Limit),
+            _ => {
+                d.wrong_form(node, "`off`, or a limit such as `{ rate: 600/1m }`");
+                None
+            }
+        }
+    }
+
+    fn stand_in(_place: &Place) -> Self {
+        Self::Off
     }
 }
 
@@ -40,6 +101,33 @@ conf! {
         scopes_form: Spanned<ListForm> = default("space");
         /// How several roles are written in one header. Default `json`.
         roles_form: Spanned<ListForm> = default("json");
+        /// Further claims of tokens, each in a header of its own. Default: none.
+        claims: Vec<Spanned<ClaimHeaderConf>> = default("[]");
+    }
+}
+
+conf! {
+    /// A claim that backends are told. A text, a number and a truth value are written as they are.
+    pub struct ClaimHeaderConf {
+        /// The header.
+        header: Spanned<Header> = required("a header such as `X-Department`");
+        /// The claim, by its name or by names joined by dots.
+        claim: Spanned<String> = required("a claim such as `department` or `org.id`");
+        /// How a list is written. Default `json`.
+        form: Spanned<ListForm> = default("json");
+        /// What becomes of control characters and of characters beyond ASCII: `encode`, or `refuse`
+        /// a token that has any. Default `encode`.
+        odd: Spanned<OddConf> = default("encode");
+    }
+}
+
+words! {
+    /// What becomes of characters that a header must not hold.
+    pub enum OddConf {
+        /// They are percent-encoded, as `%` itself is.
+        Encode = "encode",
+        /// A token whose claim has any is refused.
+        Refuse = "refuse",
     }
 }
 

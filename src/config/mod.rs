@@ -8,8 +8,12 @@
 //! File names start from the folder of the config file.
 
 pub mod api_keys;
+pub mod auth;
+pub mod certificates;
 mod check;
 mod check_api_keys;
+mod check_auth;
+mod check_certificates;
 mod check_identity;
 mod check_listener;
 mod check_redis;

@@ -1,11 +1,12 @@
 //! Which requests go where, and under what conditions.
 
+use super::auth::AuthConf;
 use super::decode::{Decode, Entries, Spanned};
 use super::decoder::Decoder;
 use super::error::{Fault, Place, message};
 use super::fields::{conf, default, optional, required};
 use super::spelling::choice;
-use super::value::{ExactPath, Header, Name, Scope};
+use super::value::{ExactPath, Header, Name};
 use super::yaml::{Content, Entry, Node};
 use crate::base::units::{ByteSize, Span};
 use crate::route::{HostPattern, MethodSet, PathPattern};
@@ -83,44 +84,6 @@ impl RouteConf {
     pub fn strips_prefix(&self) -> bool {
         let prefix = self.matching.pattern().is_some_and(PathPattern::is_prefix);
         self.strip_prefix.as_ref().map_or(prefix, |s| s.value)
-    }
-}
-
-/// Who may pass a route.
-#[derive(Clone, Debug, PartialEq)]
-pub enum AuthConf {
-    /// `auth: none`: everyone.
-    None,
-    /// Whoever one of the identities knows and who has what is required.
-    Required(RequiredAuthConf),
-}
-
-conf! {
-    /// What is asked of whoever wants to pass.
-    pub struct RequiredAuthConf {
-        /// The identities (issuers and key lists) by name, one of which must know the client.
-        any: Vec<Spanned<String>> = required("the names of identities, such as `[corp]`").some();
-        /// Scopes, all of which are required. Default: none.
-        scopes: Vec<Spanned<Scope>> = default("[]");
-        /// Roles, all of which are required. Default: none.
-        roles: Vec<Spanned<String>> = default("[]");
-    }
-}
-
-impl Decode for AuthConf {
-    fn decode(node: &Node, d: &mut Decoder) -> Option<Self> {
-        match &node.content {
-            Content::Text { text, .. } if text == "none" => Some(Self::None),
-            Content::Map(_) => RequiredAuthConf::decode(node, d).map(Self::Required),
-            _ => {
-                d.wrong_form(node, "`none`, or who may pass, such as `{ any: [corp] }`");
-                None
-            }
-        }
-    }
-
-    fn stand_in(_place: &Place) -> Self {
-        Self::None
     }
 }
 

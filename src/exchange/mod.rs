@@ -13,6 +13,7 @@ use crate::base::clock::Now;
 use crate::identity::principal::Principal;
 use crate::limit::Decision;
 use crate::observe::metrics::{RouteMetrics, UpstreamMetrics};
+use crate::observe::reason::Reason;
 use crate::observe::trace::{self, TraceContext};
 use bytes::Bytes;
 use call::Call;
@@ -60,6 +61,10 @@ pub struct Exchange {
     pub route: Option<RouteRef>,
     /// Who asked, once verified.
     pub principal: Option<Arc<Principal>>,
+    /// Why it would have been refused, had its route not only tried out whom it asks for.
+    pub would_refuse: Option<Reason>,
+    /// The parameter of the query that held its key, which goes no further.
+    pub query_key: Option<Box<str>>,
     /// The limit nearest to exhaustion.
     pub limit: Option<LimitReport>,
     /// Why it was refused or failed.
@@ -219,6 +224,8 @@ impl Exchange {
             path: String::new(),
             route: None,
             principal: None,
+            would_refuse: None,
+            query_key: None,
             limit: None,
             refusal: None,
             upstream: None,

@@ -27,8 +27,11 @@ pub struct Refusal {
 pub struct Challenge {
     /// Value of `WWW-Authenticate` where nothing was sent.
     pub missing: String,
-    /// Where the credentials are not good.
-    pub invalid: String,
+    /// Where a token is not good; what is wrong with it comes behind (RFC 6750 §3). Nothing where no
+    /// tokens are taken.
+    pub invalid: Option<String>,
+    /// What comes behind that: the challenges for other credentials.
+    pub others: String,
     /// Where they do not suffice; names the scopes (RFC 6750 §3.1).
     pub insufficient: String,
     /// The scopes the route asks for, joined by spaces.

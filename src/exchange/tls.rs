@@ -89,6 +89,8 @@ pub struct ClientCertificate {
     pub subject: String,
     /// Who signed it, likewise.
     pub issuer: String,
+    /// The common name of its subject, if it has exactly one and that is printable ASCII.
+    pub common_name: Option<String>,
     /// Its serial number in lower-case hexadecimal, without leading zeros.
     pub serial: String,
     /// SHA-256 over its DER form.
@@ -182,6 +184,7 @@ mod tests {
         let mut client = ClientCertificate {
             subject: "CN=a".to_owned(),
             issuer: "CN=ca".to_owned(),
+            common_name: None,
             serial: "1f".to_owned(),
             fingerprint: [0xfb; 32],
             dns: Vec::new(),

@@ -1,12 +1,11 @@
 //! The filters of a route, in the one order there is.
 
 use super::Verdict;
-use super::auth::Auth;
+use super::auth::{Auth, Request};
 use super::body_limit::BodyLimit;
 use super::rate_limit::RateLimits;
 use crate::base::clock::Now;
 use crate::exchange::Exchange;
-use http::HeaderMap;
 
 /// A filter. An enum and not a trait object: what is added is wired everywhere or does not build.
 pub enum Filter {
@@ -22,15 +21,15 @@ impl Filter {
     /// Judges one request. `asked` is true once the lookup it asked for was made.
     pub fn request(
         &self,
-        headers: &HeaderMap,
+        request: Request<'_>,
         exchange: &mut Exchange,
         now: Now,
         asked: bool,
     ) -> Verdict {
         match self {
-            Self::Auth(auth) => auth.request(headers, exchange, now, asked),
+            Self::Auth(auth) => auth.request(request, exchange, now, asked),
             Self::RateLimit(limits) => limits.request(exchange, now),
-            Self::BodyLimit(limit) => limit.request(headers),
+            Self::BodyLimit(limit) => limit.request(request.headers),
         }
     }
 

@@ -30,10 +30,35 @@ impl Verdict {
 }
 
 /// A lookup that a route's policy asks for; only `gateway/screen` awaits one, within its budget.
-#[derive(Clone)]
 pub enum Lookup {
-    /// Fetch an issuer's keys: none were ever loaded, or the token names an unknown one.
-    Keys(Arc<Provider>),
+    /// Fetch an issuer's keys: none were ever loaded, or this token names an unknown one.
+    Keys(Arc<Provider>, Box<str>),
     /// Look this API key up in its list.
     ApiKey(Arc<KeyList>, Box<[u8]>),
+    /// Make all of these.
+    Several(Vec<Lookup>),
+}
+
+impl Lookup {
+    /// All of these in one, if there are any.
+    pub fn all(mut lookups: Vec<Lookup>) -> Option<Self> {
+        match lookups.len() {
+            0 | 1 => lookups.pop(),
+            _ => Some(Self::Several(lookups)),
+        }
+    }
+
+    /// Makes it. What came of it is where the filter that asked finds it.
+    pub async fn make(self) {
+        match self {
+            Self::Keys(provider, token) => provider.refetch(&token).await,
+            Self::ApiKey(list, key) => list.look_up(&key).await,
+            Self::Several(lookups) => {
+                // There are two at most, and each has its own bound.
+                for lookup in lookups {
+                    Box::pin(lookup.make()).await;
+                }
+            }
+        }
+    }
 }

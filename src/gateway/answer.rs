@@ -40,6 +40,47 @@ pub fn status(reason: Reason) -> (u16, &'static str) {
         Reason::BadRequest => (400, "Bad request"),
         Reason::AmbiguousPath => (400, "Ambiguous path"),
         Reason::TenantMissing => (400, "Tenant required"),
+        Reason::ProbeDenied => (403, "Probes are not answered here"),
+        Reason::RouteNotFound => (404, "Route not found"),
+        Reason::TenantUnknown => (404, "Unknown tenant"),
+        Reason::MethodNotAllowed => (405, "Method not allowed"),
+        Reason::HeaderTimeout => (408, "Request header took too long"),
+        Reason::BodyTimeout => (408, "Request body took too long"),
+        Reason::IdleTimeout => (408, "Nothing was sent for too long"),
+        Reason::BodyTooLarge => (413, "Request body too large"),
+        Reason::UriTooLong => (414, "URI too long"),
+        Reason::ExpectationFailed => (417, "Expectation failed"),
+        Reason::Misdirected => (421, "Misdirected request"),
+        Reason::WebSocketVersion => (426, "WebSocket version 13 required"),
+        Reason::RateLimited | Reason::FloodLimited => {
+            (429, "Rate limit exceeded. See Retry-After header.")
+        }
+        Reason::HeadersTooLarge => (431, "Request header too large"),
+        Reason::ClientClosed => (499, "Client closed the connection"),
+        Reason::ClientTooSlow => (499, "Client did not read its answer"),
+        Reason::InternalError => (500, "Internal error"),
+        Reason::MethodUnsupported => (501, "Method not supported"),
+        Reason::CodingUnsupported => (501, "Transfer coding not supported"),
+        Reason::UpstreamConnectFailed
+        | Reason::UpstreamTlsFailed
+        | Reason::UpstreamReset
+        | Reason::UpstreamInvalid => (502, "Bad gateway"),
+        Reason::ProxyLoop => (502, "The request came back to where it had been"),
+        Reason::CircuitOpen | Reason::NoHealthyTarget | Reason::Overloaded => {
+            (503, "Service temporarily unavailable")
+        }
+        Reason::GoingAway => (503, "Going away"),
+        Reason::UpstreamTimeout => (504, "Gateway timeout"),
+        Reason::DeadlineExceeded => (504, "Deadline exceeded"),
+        Reason::VersionUnsupported => (505, "HTTP version not supported"),
+        _ => of_identity(reason),
+    }
+}
+
+/// The same of the reasons that have to do with who calls. The texts say no more than a stranger should
+/// know; the codes do.
+fn of_identity(reason: Reason) -> (u16, &'static str) {
+    match reason {
         Reason::CredentialsMalformed => (400, "Malformed credentials"),
         Reason::CredentialsRepeated => (400, "Credentials sent more than once"),
         Reason::CredentialsMissing => (401, "Missing authorization header"),
@@ -72,45 +113,13 @@ pub fn status(reason: Reason) -> (u16, &'static str) {
         Reason::RoleInsufficient => (403, "Insufficient role"),
         Reason::PermissionInsufficient => (403, "Insufficient permission"),
         Reason::ClaimInsufficient => (403, "Insufficient claim"),
-        Reason::ProbeDenied => (403, "Probes are not answered here"),
-        Reason::RouteNotFound => (404, "Route not found"),
-        Reason::TenantUnknown => (404, "Unknown tenant"),
-        Reason::MethodNotAllowed => (405, "Method not allowed"),
-        Reason::HeaderTimeout => (408, "Request header took too long"),
-        Reason::BodyTimeout => (408, "Request body took too long"),
-        Reason::IdleTimeout => (408, "Nothing was sent for too long"),
-        Reason::BodyTooLarge => (413, "Request body too large"),
-        Reason::UriTooLong => (414, "URI too long"),
-        Reason::ExpectationFailed => (417, "Expectation failed"),
-        Reason::Misdirected => (421, "Misdirected request"),
-        Reason::WebSocketVersion => (426, "WebSocket version 13 required"),
-        Reason::RateLimited | Reason::FloodLimited => {
-            (429, "Rate limit exceeded. See Retry-After header.")
-        }
         Reason::AuthFailuresLimited => (429, "Too many failed authentications"),
-        Reason::HeadersTooLarge => (431, "Request header too large"),
-        Reason::ClientClosed => (499, "Client closed the connection"),
-        Reason::ClientTooSlow => (499, "Client did not read its answer"),
-        Reason::InternalError => (500, "Internal error"),
-        Reason::MethodUnsupported => (501, "Method not supported"),
-        Reason::CodingUnsupported => (501, "Transfer coding not supported"),
-        Reason::UpstreamConnectFailed
-        | Reason::UpstreamTlsFailed
-        | Reason::UpstreamReset
-        | Reason::UpstreamInvalid => (502, "Bad gateway"),
-        Reason::ProxyLoop => (502, "The request came back to where it had been"),
-        Reason::CircuitOpen | Reason::NoHealthyTarget | Reason::Overloaded => {
-            (503, "Service temporarily unavailable")
-        }
-        Reason::GoingAway => (503, "Going away"),
         Reason::KeysUnavailable
         | Reason::ApiKeysUnavailable
         | Reason::IntrospectionUnavailable
         | Reason::IntrospectionInvalid
         | Reason::RevocationsUnavailable => (503, "Authentication temporarily unavailable"),
-        Reason::UpstreamTimeout => (504, "Gateway timeout"),
-        Reason::DeadlineExceeded => (504, "Deadline exceeded"),
-        Reason::VersionUnsupported => (505, "HTTP version not supported"),
+        _ => (500, "Internal error"),
     }
 }
 
@@ -202,7 +211,7 @@ fn own_fields<'a>(refusal: &Refusal, put: &mut impl FnMut(HeaderName, Said<'a>))
         && matches!(status(refusal.reason).0, 401 | 403)
     {
         let value = challenge_for(refusal.reason, challenge);
-        text(WWW_AUTHENTICATE, value.to_owned(), put);
+        text(WWW_AUTHENTICATE, value.into_owned(), put);
     }
     if refusal.reason == Reason::WebSocketVersion {
         // RFC 9110 §15.5.22, RFC 6455 §4.4.
@@ -241,17 +250,41 @@ fn text<'a>(name: HeaderName, value: String, put: &mut impl FnMut(HeaderName, Sa
     }
 }
 
-/// RFC 6750 §3: without credentials no error code; with bad ones `invalid_token`; with too few
+/// RFC 6750 §3: without credentials no error code; with a bad token `invalid_token`; with too few
 /// rights `insufficient_scope`.
-fn challenge_for(reason: Reason, challenge: &Challenge) -> &str {
-    match reason {
-        Reason::CredentialsMissing
-        | Reason::BearerRequired
-        | Reason::ApiKeyRequired
-        | Reason::CertificateRequired => &challenge.missing,
-        _ if status(reason).0 == 403 => &challenge.insufficient,
-        _ => &challenge.invalid,
+fn challenge_for(reason: Reason, challenge: &Challenge) -> Cow<'_, str> {
+    let wrong = token_fault(reason).zip(challenge.invalid.as_ref());
+    match wrong {
+        Some((fault, invalid)) => {
+            let others = &challenge.others;
+            format!("{invalid}, error_description=\"{fault}\"{others}").into()
+        }
+        None if status(reason).0 == 403 => challenge.insufficient.as_str().into(),
+        None => challenge.missing.as_str().into(),
     }
+}
+
+/// What is wrong with a token, from a fixed list (RFC 6750 §3: `error_description`).
+fn token_fault(reason: Reason) -> Option<&'static str> {
+    Some(match reason {
+        Reason::TokenMalformed => "the token is malformed",
+        Reason::TokenTooLarge => "the token is too long",
+        Reason::TokenType => "the token is of another type",
+        Reason::TokenCritical => "the token has an unknown critical header",
+        Reason::TokenAlgorithm => "the token's algorithm is not allowed",
+        Reason::TokenKey => "the token's key is not known",
+        Reason::TokenSignature => "the token's signature is wrong",
+        Reason::TokenExpired => "the token is expired",
+        Reason::TokenNotYetValid => "the token is not valid yet",
+        Reason::TokenIssuer => "the token is from an unknown issuer",
+        Reason::TokenAudience => "the token is for another audience",
+        Reason::TokenClaimMissing => "the token lacks a claim",
+        Reason::TokenClaim => "a claim of the token is not acceptable",
+        Reason::TokenInactive => "the token is not active",
+        Reason::TokenRevoked => "the token is revoked",
+        Reason::TokenUnproven => "the token is bound to a certificate that was not presented",
+        _ => return None,
+    })
 }
 
 /// What the client reads. A missing scope is named; it is the route's, not the caller's.
@@ -412,6 +445,7 @@ mod tests {
             let (code, text) = status(*reason);
             assert!((400..600).contains(&code), "{reason:?}");
             assert!(!text.is_empty(), "{reason:?}");
+            assert_eq!(code == 500, *reason == Reason::InternalError, "{reason:?}");
         }
     }
 }

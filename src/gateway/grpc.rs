@@ -5,6 +5,7 @@
 //! (its status is what gRPC's own libraries go by). Only what the gateway says itself is put in gRPC's
 //! words.
 
+use super::answer;
 use crate::base::clock::Now;
 use crate::exchange::Exchange;
 use crate::exchange::call::{Call, Status};
@@ -171,39 +172,7 @@ pub fn status(reason: Reason) -> Status {
         | Reason::TenantMissing
         | Reason::ExpectationFailed
         | Reason::WebSocketVersion => Status::INVALID_ARGUMENT,
-        Reason::CredentialsMalformed
-        | Reason::CredentialsMissing
-        | Reason::CredentialsRepeated
-        | Reason::BearerRequired
-        | Reason::TokenMalformed
-        | Reason::TokenTooLarge
-        | Reason::TokenType
-        | Reason::TokenCritical
-        | Reason::TokenAlgorithm
-        | Reason::TokenKey
-        | Reason::TokenSignature
-        | Reason::TokenExpired
-        | Reason::TokenNotYetValid
-        | Reason::TokenIssuer
-        | Reason::TokenAudience
-        | Reason::TokenClaimMissing
-        | Reason::TokenClaim
-        | Reason::TokenInactive
-        | Reason::TokenRevoked
-        | Reason::TokenUnproven
-        | Reason::ApiKeyRequired
-        | Reason::ApiKeyMalformed
-        | Reason::ApiKeyUnknown
-        | Reason::ApiKeyExpired
-        | Reason::ApiKeyDisabled
-        | Reason::ApiKeyRevoked
-        | Reason::CertificateRequired => Status::UNAUTHENTICATED,
-        Reason::ScopeInsufficient
-        | Reason::RoleInsufficient
-        | Reason::PermissionInsufficient
-        | Reason::ClaimInsufficient
-        | Reason::CertificateUnknown
-        | Reason::ProbeDenied => Status::PERMISSION_DENIED,
+        Reason::CredentialsMalformed | Reason::CredentialsRepeated => Status::UNAUTHENTICATED,
         Reason::TenantUnknown => Status::NOT_FOUND,
         // To a client, a method that leads nowhere is one that is not there.
         Reason::RouteNotFound
@@ -215,7 +184,6 @@ pub fn status(reason: Reason) -> Status {
         | Reason::UriTooLong
         | Reason::HeadersTooLarge
         | Reason::RateLimited
-        | Reason::AuthFailuresLimited
         | Reason::FloodLimited => Status::RESOURCE_EXHAUSTED,
         Reason::HeaderTimeout
         | Reason::BodyTimeout
@@ -235,12 +203,15 @@ pub fn status(reason: Reason) -> Status {
         | Reason::NoHealthyTarget
         | Reason::Overloaded
         | Reason::Misdirected
-        | Reason::GoingAway
-        | Reason::KeysUnavailable
-        | Reason::ApiKeysUnavailable
-        | Reason::IntrospectionUnavailable
-        | Reason::IntrospectionInvalid
-        | Reason::RevocationsUnavailable => Status::UNAVAILABLE,
+        | Reason::GoingAway => Status::UNAVAILABLE,
+        // What has to do with who calls is told alike by HTTP.
+        _ => match answer::status(reason).0 {
+            401 => Status::UNAUTHENTICATED,
+            403 => Status::PERMISSION_DENIED,
+            429 => Status::RESOURCE_EXHAUSTED,
+            503 => Status::UNAVAILABLE,
+            _ => Status::INTERNAL,
+        },
     }
 }
 

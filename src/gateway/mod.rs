@@ -9,6 +9,7 @@ pub mod forwarded;
 pub mod front;
 pub mod grpc;
 pub mod http2;
+pub mod identity;
 pub mod limits;
 pub mod parts;
 pub mod probe;

@@ -91,6 +91,7 @@ pub fn tell(shared: &Shared, exchange: &Exchange, sent: &Sent, now: Now) {
             status_code: status,
             grpc_status: exchange.call.and_then(|c| c.status).map(|s| s.0),
             reason: reason.map(Reason::code),
+            would_refuse: exchange.would_refuse.map(Reason::code),
             latency_us: took_ns / 1000,
             screen_us: us(times.screened_ns),
             connect_us: us(times.connected_ns.saturating_sub(times.connecting_ns)),
@@ -110,6 +111,9 @@ fn count(shared: &Shared, exchange: &Exchange, status: u16, took_ns: u64) {
     let tier = exchange.principal.as_ref().and_then(|p| p.tier.as_deref());
     let route = exchange.route.as_ref().map(|r| &r.metrics);
     let metrics = route.unwrap_or_else(|| shared.metrics.unrouted());
+    if let Some(reason) = exchange.would_refuse {
+        metrics.would_refuse(reason);
+    }
     let took = Duration::from_nanos(took_ns);
     metrics.answered(exchange.method.as_str(), status, tier, took);
     if let Some(refusal) = &exchange.refusal {

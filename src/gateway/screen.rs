@@ -11,13 +11,14 @@ use crate::exchange::fields::Field;
 use crate::exchange::listener::Redirect;
 use crate::exchange::refusal::Refusal;
 use crate::exchange::{Exchange, RouteRef};
+use crate::filter::auth::Request;
 use crate::filter::{Lookup, Verdict};
 use crate::observe::reason::Reason;
 use crate::route::table::Found;
 use crate::snapshot::{Route, Snapshot};
 use crate::upstream::peer;
-use http::header::{AUTHORIZATION, LOCATION};
-use http::{HeaderMap, HeaderValue};
+use http::HeaderValue;
+use http::header::LOCATION;
 use pingora::Result;
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
@@ -200,7 +201,8 @@ pub async fn answer(
     now: Now,
 ) -> Result<Outcome, Refusal> {
     loop {
-        look_up(question.lookup, &header.headers).await;
+        // Late is as good as failed: the second judgement uses what there is.
+        let _ = tokio::time::timeout(LOOKUP, question.lookup.make()).await;
         exchange.admitted = shared.clock.now();
         let index = exchange.route.as_ref().map_or(0, |r| r.index);
         let route = &snapshot.routes[index];
@@ -258,11 +260,16 @@ fn go_on(
     for (n, filter) in route.chain.iter().enumerate().skip(asked.unwrap_or(0)) {
         let again = asked == Some(n);
         let at = if again { exchange.admitted } else { now };
-        let verdict = filter.request(&header.headers, exchange, at, again);
-        if let (Verdict::Ask(lookup), false) = (&verdict, again) {
-            let (lookup, filter) = (lookup.clone(), n);
-            return Ok(Progress::Ask(Question { lookup, filter }));
-        }
+        let request = Request {
+            headers: &header.headers,
+            query: header.uri.query(),
+        };
+        let verdict = match filter.request(request, exchange, at, again) {
+            Verdict::Ask(lookup) if !again => {
+                return Ok(Progress::Ask(Question { lookup, filter: n }));
+            }
+            verdict => verdict,
+        };
         if let Err(refusal) = unwrap(verdict) {
             // The limits behind it are told of all the same, not counted.
             let behind = &route.chain[n + 1..];
@@ -284,21 +291,6 @@ fn go_on(
     };
     let flight = choose::upstream(route, &header.headers, exchange, handshake)?;
     Ok(Progress::Done(Outcome::Proxy(flight)))
-}
-
-async fn look_up(lookup: Lookup, headers: &HeaderMap) {
-    match lookup {
-        Lookup::Keys(provider) => {
-            let value = headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok());
-            let token = value.and_then(|v| v.split_once(' ')).map(|(_, t)| t.trim());
-            let fetch = provider.refetch(token.unwrap_or_default());
-            // Late is as good as failed: the second judgement uses what there is.
-            let _ = tokio::time::timeout(LOOKUP, fetch).await;
-        }
-        Lookup::ApiKey(list, key) => {
-            let _ = tokio::time::timeout(LOOKUP, list.look_up(&key)).await;
-        }
-    }
 }
 
 /// A verdict that cannot ask any more.

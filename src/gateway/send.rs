@@ -3,14 +3,14 @@
 
 use super::forwarded::{self, joined};
 use super::receive::{self, CLIENT_CERT, CLIENT_CERT_CHAIN, REQUEST_ID, TRACEPARENT};
-use super::{Ctx, Shared, grpc, parts};
+use super::{Ctx, Shared, grpc, identity, parts};
 use crate::base::clock::Clock;
 use crate::exchange::Exchange;
 use crate::exchange::fields::Field;
 use crate::exchange::refusal::Refusal;
-use crate::identity::principal::Principal;
+use crate::filter::auth::credential;
 use crate::observe::reason::Reason;
-use crate::snapshot::{IdentityHeaders, ListForm, Route, Snapshot};
+use crate::snapshot::{Ends, Route, Snapshot};
 use bytes::Bytes;
 use http::header::{
     AUTHORIZATION, CONTENT_LENGTH, HOST, InvalidHeaderValue, MAX_FORWARDS, TE, VIA,
@@ -20,7 +20,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
 use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType, Result};
-use std::fmt::Write as _;
+use std::borrow::Cow;
 use std::time::Duration;
 
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
@@ -39,12 +39,9 @@ pub fn prepare(request: &mut RequestHeader, version: Version, ctx: &Ctx) -> Resu
     let raw = request.raw_path().starts_with(b"/");
     parts::of_request(request, |request| {
         // Room for what is added, so that the map grows at most once.
-        let caller = if exchange.principal.is_some() {
-            TOLD
-        } else {
-            0
-        };
-        request.headers.reserve(ADDED + caller);
+        let caller = exchange.principal.as_ref();
+        let told = caller.map_or(0, |_| identity::TOLD + snapshot.headers.claims.len());
+        request.headers.reserve(ADDED + told);
         retarget(request, exchange, route, raw)?;
         strip_credentials(request, route, snapshot);
         forwarded::tell(request, exchange, snapshot)?;
@@ -62,7 +59,7 @@ pub fn prepare(request: &mut RequestHeader, version: Version, ctx: &Ctx) -> Resu
         trace(request, exchange)?;
         tell_certificate(request, exchange)?;
         match &exchange.principal {
-            Some(principal) => tell_identity(request, principal, &snapshot.headers),
+            Some(principal) => identity::tell(request, principal, &snapshot.headers),
             None => Ok(()),
         }
     })
@@ -81,10 +78,18 @@ fn retarget(request: &mut Parts, exchange: &Exchange, route: &Route, raw: bool) 
         &exchange.path
     };
     let same = request.uri.authority().is_none() && request.uri.path() == path;
-    if same && raw {
+    let key = exchange
+        .query_key
+        .as_deref()
+        .filter(|_| route.ends != Ends::Nothing);
+    if same && raw && key.is_none() {
         return Ok(());
     }
-    let target = match request.uri.query() {
+    let query = match (request.uri.query(), key) {
+        (Some(query), Some(key)) => credential::without(query, key).map(Cow::Owned),
+        (query, _) => query.map(Cow::Borrowed),
+    };
+    let target = match query {
         Some(query) => PathAndQuery::from_maybe_shared(Bytes::from(format!("{path}?{query}"))),
         None => PathAndQuery::from_maybe_shared(Bytes::copy_from_slice(path.as_bytes())),
     };
@@ -125,11 +130,13 @@ pub fn plain_length(headers: &HeaderMap) -> Option<u64> {
 }
 
 fn strip_credentials(request: &mut Parts, route: &Route, snapshot: &Snapshot) {
-    if route.authenticated {
+    if route.ends == Ends::All {
         request.headers.remove(AUTHORIZATION);
     }
-    for name in &snapshot.headers.credentials {
-        request.headers.remove(name);
+    if route.ends != Ends::Nothing {
+        for name in &snapshot.headers.credentials {
+            request.headers.remove(name);
+        }
     }
 }
 
@@ -167,112 +174,11 @@ fn tell_certificate(request: &mut Parts, exchange: &Exchange) -> Result<()> {
     Ok(())
 }
 
-fn tell_identity(
-    request: &mut Parts,
-    principal: &Principal,
-    names: &IdentityHeaders,
-) -> Result<()> {
-    let headers = &mut request.headers;
-    let make = || identity(principal, names);
-    principal.told.put(names.mark, make, |name, value| {
-        headers.insert(name, value);
-    })
-}
-
-/// The most fields that tell of a caller.
-const TOLD: usize = 5;
-
-fn identity(
-    principal: &Principal,
-    names: &IdentityHeaders,
-) -> Result<Vec<(HeaderName, HeaderValue)>> {
-    let mut fields = Vec::with_capacity(TOLD);
-    let texts = [
-        (&names.user, &principal.user),
-        (&names.email, &principal.email),
-        (&names.client, &principal.client_id),
-    ];
-    for (name, text) in texts {
-        if let Some(text) = text {
-            fields.push((name.clone(), value(encode(text))?));
-        }
-    }
-    if !principal.scopes.is_empty() {
-        let scopes = list(principal.scopes.iter(), names.scopes_form);
-        fields.push((names.scopes.clone(), value(scopes)?));
-    }
-    if !principal.roles.is_empty() {
-        let roles = list(principal.roles.iter().map(String::as_str), names.roles_form);
-        fields.push((names.roles.clone(), value(roles)?));
-    }
-    Ok(fields)
-}
-
-fn list<'a>(items: impl Iterator<Item = &'a str>, form: ListForm) -> String {
-    let join = |between: &str, items: Vec<String>| items.join(between);
-    match form {
-        ListForm::Space => join(" ", items.map(encode_item).collect()),
-        ListForm::Comma => join(",", items.map(encode_item).collect()),
-        ListForm::Json => {
-            let mut out = String::from("[");
-            for (i, item) in items.enumerate() {
-                out.push_str(if i > 0 { "," } else { "" });
-                json_string(item, &mut out);
-            }
-            out + "]"
-        }
-    }
-}
-
-/// A JSON string in ASCII, so that it fits a header.
-fn json_string(text: &str, out: &mut String) {
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            ' '..='~' => out.push(c),
-            _ => {
-                let mut units = [0; 2];
-                for unit in c.encode_utf16(&mut units) {
-                    let _ = write!(out, "\\u{unit:04x}");
-                }
-            }
-        }
-    }
-    out.push('"');
-}
-
-/// Percent-encodes what a header value must not hold: control characters, everything beyond ASCII,
-/// and `%` itself, so that it can be undone. Spaces at either end, too: whoever reads a header drops
-/// them (RFC 9110 §5.5), and `alice ` would be `alice`.
-fn encode(text: &str) -> String {
-    let outer = text.starts_with(' ') || text.ends_with(' ');
-    encode_but(text, |b| {
-        (b' '..0x7f).contains(&b) && b != b'%' && !(outer && b == b' ')
-    })
-}
-
-/// As [`encode`]; in a list the separators are encoded too.
-fn encode_item(text: &str) -> String {
-    encode_but(text, |b| b.is_ascii_graphic() && b != b'%' && b != b',')
-}
-
-fn encode_but(text: &str, plain: impl Fn(u8) -> bool) -> String {
-    if text.bytes().all(&plain) {
-        return text.to_owned();
-    }
-    let mut out = String::with_capacity(text.len() + 16);
-    for b in text.bytes() {
-        if plain(b) {
-            out.push(char::from(b));
-        } else {
-            let _ = write!(out, "%{b:02X}");
-        }
-    }
-    out
-}
-
-fn value(text: String) -> Result<HeaderValue> {
+/// A text as the value of a header.
+///
+/// # Errors
+/// It can be none.
+pub fn value(text: String) -> Result<HeaderValue> {
     written(HeaderValue::from_maybe_shared(Bytes::from(text)))
 }
 
@@ -360,28 +266,5 @@ mod tests {
         assert_eq!(passed(None, true), (None, 0));
         assert_eq!(passed(Some("x"), true), (Some("x".into()), 1));
         assert_eq!(passed(Some("x"), false), (Some("x".into()), 1));
-    }
-
-    #[test]
-    fn lists_in_each_form() {
-        let items = ["read:users", "a b", "ü\"\n"];
-        let all = || items.iter().copied();
-        assert_eq!(list(all(), ListForm::Space), "read:users a%20b %C3%BC\"%0A");
-        assert_eq!(list(all(), ListForm::Comma), "read:users,a%20b,%C3%BC\"%0A");
-        let json = list(all(), ListForm::Json);
-        assert_eq!(json, r#"["read:users","a b","\u00fc\"\u000a"]"#);
-        let back: Vec<String> = serde_json::from_str(&json).expect("valid JSON");
-        assert_eq!(back, items);
-        assert_eq!(list([].into_iter(), ListForm::Json), "[]");
-    }
-
-    #[test]
-    fn no_value_can_break_out_of_its_header() {
-        assert_eq!(encode("alice"), "alice");
-        assert_eq!(encode("a\r\nX-Admin: 1"), "a%0D%0AX-Admin: 1");
-        assert_eq!(encode("50%"), "50%25");
-        assert_eq!(encode("a b"), "a b");
-        assert_eq!(encode("alice "), "alice%20");
-        assert_eq!(encode("\u{7f}é"), "%7F%C3%A9");
     }
 }

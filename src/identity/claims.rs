@@ -16,7 +16,7 @@ pub const MAX_NAME: usize = 256;
 /// Where a claim stands: a member's name, or names joined by dots for a member further inside
 /// (`realm_access.roles`). A member whose whole name is the text wins, so that names with dots in
 /// them (`https://example.com/roles`) need no escaping.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ClaimPath {
     whole: String,
     steps: Vec<String>,
@@ -73,7 +73,37 @@ pub struct ClaimMap {
     /// The service tier; a text. Default `tier`.
     pub tier: ClaimPath,
     /// What is kept besides, as it is, for routes and services to be told. Default: nothing.
-    pub wanted: Arc<[ClaimPath]>,
+    pub wanted: Arc<[Wanted]>,
+}
+
+/// A claim that is kept as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Wanted {
+    /// Where it stands.
+    pub path: ClaimPath,
+    /// Whether control characters and characters beyond ASCII in it have the token refused.
+    pub strict: bool,
+}
+
+impl Wanted {
+    /// What the token says there.
+    fn keep(&self, claims: &Claims) -> Result<Option<Value>, &'static str> {
+        match present(&self.path, claims) {
+            Some(value) if self.strict && !is_plain(value) => Err("a claim that services are told"),
+            value => Ok(value.cloned()),
+        }
+    }
+}
+
+/// Whether all texts in it are printable ASCII.
+fn is_plain(value: &Value) -> bool {
+    let plain = |text: &str| text.bytes().all(|b| (b' '..=b'~').contains(&b));
+    match value {
+        Value::String(text) => plain(text),
+        Value::Array(items) => items.iter().all(is_plain),
+        Value::Object(members) => members.iter().all(|(name, v)| plain(name) && is_plain(v)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => true,
+    }
 }
 
 impl Default for ClaimMap {
@@ -114,7 +144,7 @@ impl ClaimMap {
             email: text(&self.email, claims, "email")?,
             tenant: text(&self.tenant, claims, "tenant")?,
             tier: text(&self.tier, claims, "tier")?,
-            claims: wanted.map(|p| present(p, claims).cloned()).collect(),
+            claims: wanted.map(|w| w.keep(claims)).collect::<Result<_, _>>()?,
             bound: bound(claims)?,
             marks: marks(claims)?,
             ..Principal::new(Method::Jwt, provider)
@@ -151,6 +181,22 @@ fn marks(claims: &Claims) -> Result<Marks, &'static str> {
         issued_s: issued.transpose()?.map(|ms| ms / 1000),
         kid: None,
     })
+}
+
+/// Whether a claim has one of these values, or a list with one of them. Numbers and truth values are
+/// compared as they are written.
+pub fn is_one_of(claim: &Value, values: &[String]) -> bool {
+    match claim {
+        Value::String(text) => values.iter().any(|value| value == text),
+        Value::Array(items) => items
+            .iter()
+            .any(|item| !item.is_array() && is_one_of(item, values)),
+        Value::Number(_) | Value::Bool(_) => {
+            let text = claim.to_string();
+            values.contains(&text)
+        }
+        Value::Null | Value::Object(_) => false,
+    }
 }
 
 /// A `NumericDate` (RFC 7519 §2) in Unix milliseconds, fractions below cut off. None for anything

@@ -5,7 +5,7 @@
 //! looked at, so `jku`, `x5u`, `jwk` and `x5c` cannot bring in a key.
 
 use super::alg::{Alg, Algs, KeyKind};
-use super::claims::{ClaimMap, Claims, numeric_date};
+use super::claims::{ClaimMap, Claims, Wanted, numeric_date};
 use super::key::MAX_KID;
 use super::keyset::{KeySet, NoKey};
 use super::{json, principal::Principal};
@@ -161,6 +161,11 @@ impl Issuer {
     /// The exact `iss` of its tokens.
     pub fn iss(&self) -> &str {
         &self.iss
+    }
+
+    /// What of its tokens is kept besides.
+    pub fn wanted(&self) -> &[Wanted] {
+        &self.claims.wanted
     }
 
     /// The algorithms its tokens may use.

@@ -76,8 +76,9 @@ impl fmt::Debug for KeyDigest {
     }
 }
 
-/// Why a presented key was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+/// Why a presented key was refused. Of what several lists say of a key, the last in this order says the
+/// most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub enum KeyFault {
     /// It cannot be a key, whoever is asked.
     #[error("not the form of an API key")]

@@ -6,6 +6,7 @@
 
 pub mod alg;
 pub mod api_key;
+pub mod certificate;
 pub mod claims;
 pub mod desk;
 pub mod fetch;

@@ -64,15 +64,36 @@ pub fn authenticate(
     now_unix_ms: u64,
     may_ask: bool,
 ) -> Verdict {
+    match remembered(providers, seen, token, now_unix_ms) {
+        Some(principal) => Verdict::Seen(principal),
+        None => judge(providers, seen, token, now_unix_ms, may_ask),
+    }
+}
+
+/// Whom `token` was found to speak for a moment ago, by one of `providers`, if that still holds.
+pub fn remembered(
+    providers: &[Arc<Provider>],
+    seen: &Seen,
+    token: &str,
+    now_unix_ms: u64,
+) -> Option<Arc<Principal>> {
     let current = |serial| {
         let accepted = providers
             .iter()
             .find(|provider| provider.issuer.serial() == serial);
         accepted.and_then(|provider| provider.source.generation())
     };
-    if let Some(principal) = seen.get(token.as_bytes(), now_unix_ms, current) {
-        return Verdict::Seen(principal);
-    }
+    seen.get(token.as_bytes(), now_unix_ms, current)
+}
+
+/// Judges `token` as [`authenticate`] does, whether or not it is remembered.
+pub fn judge(
+    providers: &[Arc<Provider>],
+    seen: &Seen,
+    token: &str,
+    now_unix_ms: u64,
+    may_ask: bool,
+) -> Verdict {
     match choose(providers, token) {
         Ok(provider) => provider.judge(seen, token, now_unix_ms, may_ask),
         Err(fault) => Verdict::Refused(fault),

@@ -79,7 +79,7 @@ pub fn compile(conf: &FileConf, tools: &Tools<'_>) -> Result<Snapshot, Faults> {
     let mut findings = Findings::default();
     let shared = redis.as_ref().map(|conf| redis::compile(conf, tools));
     let shared = shared.and_then(|made| findings.keep(made));
-    let identities = Identities::compile(identity, shared.as_ref(), tools, &mut findings);
+    let identities = Identities::compile(conf, shared.as_ref(), tools, &mut findings);
     let limits = Limits::compile(limits, tools, &mut findings);
     let flood = flood.as_ref().map(|flood| flood_limit(flood, tools));
     let flood = flood.and_then(|made| findings.keep(made));
@@ -112,7 +112,7 @@ pub fn compile(conf: &FileConf, tools: &Tools<'_>) -> Result<Snapshot, Faults> {
         via: via(server.via.as_ref(), tools),
         flood,
         redis: shared,
-        headers: identity::headers(&identity.headers, &identity.api_keys),
+        headers: identity::headers(&identity.headers, &identity.api_keys, &identities.wanted),
         table,
         routes,
         pools,
@@ -122,6 +122,7 @@ pub fn compile(conf: &FileConf, tools: &Tools<'_>) -> Result<Snapshot, Faults> {
             counts: limits.counts,
             api_keys: identities.api_keys,
             seen: identities.seen,
+            failures: identities.failures,
         },
     })
 }

@@ -2,15 +2,22 @@
 //! service who calls.
 
 use super::compile::{Findings, Tools, missed, unready};
-use super::{IdentityHeaders, ListForm};
+use super::{ClaimHeader, IdentityHeaders, ListForm};
 use crate::config::api_keys::{ApiKeysConf, KeyFile, RedisKeysConf};
-use crate::config::identity::{
-    ClaimsConf, IdentityConf, IdentityHeadersConf, JwksConf, JwtConf, JwtKeyConf,
-    ListForm as FormConf,
+use crate::config::auth::AuthConf;
+use crate::config::certificates::{
+    CertificateClientConf, CertificateNameConf, CertificatesConf, UnlistedConf,
 };
-use crate::config::{Fault, Spanned};
+use crate::config::identity::{
+    ClaimHeaderConf, ClaimsConf, FailureLimitConf, FailuresConf, IdentityConf, IdentityHeadersConf,
+    JwksConf, JwtConf, JwtKeyConf, ListForm as FormConf, OddConf,
+};
+use crate::config::route::RouteConf;
+use crate::config::{Entries, Fault, FileConf, Place, Spanned};
+use crate::filter::auth::failures::Failures;
 use crate::identity::api_key::ApiKeys;
-use crate::identity::claims::{ClaimMap, ClaimPath};
+use crate::identity::certificate::{CertificateClient, CertificateName, Certificates};
+use crate::identity::claims::{ClaimMap, ClaimPath, Wanted};
 use crate::identity::fetch::{RemoteKeys, RemoteRules};
 use crate::identity::jwt::{Issuer, IssuerRules};
 use crate::identity::key_cache::CacheRules;
@@ -20,6 +27,8 @@ use crate::identity::key_redis::{RedisKeys, RedisList};
 use crate::identity::keyset::{KeySet, Material, Origin, StaticKey};
 use crate::identity::provider::{KeySource, Provider};
 use crate::identity::seen::Seen;
+use crate::limit::exact::Store;
+use crate::limit::sliding_window::SlidingWindow;
 use crate::redis::Redis;
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -41,21 +50,32 @@ pub struct Identities {
     pub providers: Vec<Arc<Provider>>,
     /// The names of those that could not be compiled.
     pub failed: HashSet<String>,
+    /// Client certificates.
+    pub certificates: HashMap<String, Arc<Certificates>>,
+    /// What of tokens is kept besides, for routes and services.
+    pub wanted: Arc<[Wanted]>,
+    /// How many refused credentials are borne.
+    pub failures: Option<Failures>,
+    /// Which roles give which permission.
+    permissions: HashMap<String, Vec<String>>,
 }
 
 impl Identities {
     /// Compiles all of them.
     pub fn compile(
-        conf: &IdentityConf,
+        conf: &FileConf,
         redis: Option<&Arc<Redis>>,
         tools: &Tools<'_>,
         findings: &mut Findings,
     ) -> Self {
         let IdentityConf {
-            headers: _,
+            headers,
             jwt,
             api_keys,
-        } = conf;
+            certificates,
+            roles,
+            failures,
+        } = &conf.identity;
         let mut all = Self {
             jwt: HashMap::new(),
             api_keys: HashMap::new(),
@@ -66,10 +86,15 @@ impl Identities {
             ),
             providers: Vec::new(),
             failed: HashSet::new(),
+            certificates: certificates.iter().map(certificate_list).collect(),
+            wanted: wanted(headers, &conf.routes),
+            failures: findings.keep(failure_limit(failures, tools)).flatten(),
+            permissions: permissions(roles),
         };
         for issuer in jwt {
             let name = &issuer.value.name.value;
-            let Some(provider) = findings.keep(provider(issuer, tools)) else {
+            let made = provider(issuer, &all.wanted, tools);
+            let Some(provider) = findings.keep(made) else {
                 all.failed.insert(name.to_string());
                 continue;
             };
@@ -89,14 +114,128 @@ impl Identities {
         }
         all
     }
+
+    /// The roles that give a permission.
+    pub fn giving(&self, permission: &str) -> Vec<String> {
+        self.permissions
+            .get(permission)
+            .cloned()
+            .unwrap_or_default()
+    }
+}
+
+/// The fault of a name that leads nowhere, which the check of the config lets nobody write.
+pub fn unknown(place: &Place, kind: &str, name: &str) -> Fault {
+    missed(place, format!("no {kind} is called `{name}`"))
+}
+
+fn permissions(conf: &Entries<Vec<Spanned<String>>>) -> HashMap<String, Vec<String>> {
+    let mut by: HashMap<String, Vec<String>> = HashMap::new();
+    for (role, gives) in &conf.0 {
+        for permission in gives {
+            let roles = by.entry(permission.value.clone()).or_default();
+            roles.push(role.value.clone());
+        }
+    }
+    by
+}
+
+/// Everything that routes ask of claims or services are told of them, each once. A claim that one
+/// place wants strictly is kept strictly for all.
+fn wanted(headers: &IdentityHeadersConf, routes: &[Spanned<RouteConf>]) -> Arc<[Wanted]> {
+    let told = headers.claims.iter().map(|told| {
+        let strict = told.odd.value == OddConf::Refuse;
+        (&told.claim.value, strict)
+    });
+    let required = routes.iter().filter_map(|route| match &route.auth.value {
+        AuthConf::Required(required) => Some(&required.claims.0),
+        AuthConf::None => None,
+    });
+    let asked = required.flatten().map(|(name, _)| (&name.value, false));
+    let mut all: Vec<Wanted> = Vec::new();
+    for (name, strict) in told.chain(asked) {
+        // What is no path is a fault elsewhere.
+        let Ok(path) = name.parse::<ClaimPath>() else {
+            continue;
+        };
+        match all.iter_mut().find(|wanted| wanted.path == path) {
+            Some(wanted) => wanted.strict |= strict,
+            None => all.push(Wanted { path, strict }),
+        }
+    }
+    all.into()
+}
+
+fn failure_limit(conf: &FailuresConf, tools: &Tools<'_>) -> Result<Option<Failures>, Fault> {
+    let FailuresConf::Limit(limit) = conf else {
+        return Ok(None);
+    };
+    let FailureLimitConf {
+        rate,
+        max_addresses,
+    } = limit;
+    let fault = |e: crate::limit::Fault| missed(&rate.place, e);
+    let window_ms = u64::try_from(rate.value.per.as_millis()).unwrap_or(u64::MAX);
+    let rule = SlidingWindow::new(rate.value.count, window_ms).map_err(fault)?;
+    let kept = tools.before.and_then(|before| before.failures(limit));
+    let store = match kept {
+        Some(store) => store,
+        None => Arc::new(Store::new(max_addresses.value).map_err(fault)?),
+    };
+    Ok(Some(Failures { store, rule }))
+}
+
+fn certificate_list(conf: &Spanned<CertificatesConf>) -> (String, Arc<Certificates>) {
+    let CertificatesConf {
+        name,
+        from,
+        listeners,
+        clients,
+        unlisted,
+    } = &conf.value;
+    let from = match from.value {
+        CertificateNameConf::SanUri => CertificateName::SanUri,
+        CertificateNameConf::SanDns => CertificateName::SanDns,
+        CertificateNameConf::SanEmail => CertificateName::SanEmail,
+        CertificateNameConf::CommonName => CertificateName::CommonName,
+        CertificateNameConf::Subject => CertificateName::Subject,
+    };
+    let clients = clients.iter().map(|conf| {
+        let CertificateClientConf {
+            names,
+            client,
+            tier,
+            scopes,
+            roles,
+        } = &conf.value;
+        CertificateClient {
+            names: texts(names),
+            client: client.value.clone(),
+            tier: tier.as_ref().map(|t| t.value.clone()),
+            scopes: scopes.iter().map(|s| s.value.to_string()).collect(),
+            roles: texts(roles),
+        }
+    });
+    let (name, as_named) = (
+        name.value.to_string(),
+        unlisted.value == UnlistedConf::AsNamed,
+    );
+    let list = Certificates::new(&name, from, texts(listeners), clients.collect(), as_named);
+    (name, Arc::new(list))
 }
 
 fn texts<T: ToString>(items: &[Spanned<T>]) -> Vec<String> {
     items.iter().map(|item| item.value.to_string()).collect()
 }
 
-fn provider(conf: &Spanned<JwtConf>, tools: &Tools<'_>) -> Result<Arc<Provider>, Fault> {
-    if let Some(kept) = tools.before.and_then(|b| b.provider(&conf.value)) {
+fn provider(
+    conf: &Spanned<JwtConf>,
+    wanted: &Arc<[Wanted]>,
+    tools: &Tools<'_>,
+) -> Result<Arc<Provider>, Fault> {
+    let kept = tools.before.and_then(|b| b.provider(&conf.value));
+    // What was kept of tokens before must be what is looked for in them now.
+    if let Some(kept) = kept.filter(|kept| *kept.issuer().wanted() == **wanted) {
         return Ok(kept);
     }
     let JwtConf {
@@ -116,7 +255,7 @@ fn provider(conf: &Spanned<JwtConf>, tools: &Tools<'_>) -> Result<Arc<Provider>,
         audiences: texts(audiences),
         algorithms: algorithms.iter().map(|a| a.value).collect(),
         leeway: leeway.value.0,
-        claims: claim_map(claims)?,
+        claims: claim_map(claims, wanted)?,
     };
     let issuer = Issuer::new(rules).map_err(fault)?;
     let kept = tools.before.and_then(|b| b.published(&conf.value));
@@ -128,7 +267,7 @@ fn provider(conf: &Spanned<JwtConf>, tools: &Tools<'_>) -> Result<Arc<Provider>,
     Provider::new(issuer, source).map(Arc::new).map_err(fault)
 }
 
-fn claim_map(conf: &ClaimsConf) -> Result<ClaimMap, Fault> {
+fn claim_map(conf: &ClaimsConf, wanted: &Arc<[Wanted]>) -> Result<ClaimMap, Fault> {
     let ClaimsConf {
         user,
         scopes,
@@ -150,7 +289,7 @@ fn claim_map(conf: &ClaimsConf) -> Result<ClaimMap, Fault> {
         tenant: path(tenant)?,
         client: path(client)?,
         tier: path(tier)?,
-        wanted: Arc::default(),
+        wanted: wanted.clone(),
     })
 }
 
@@ -290,7 +429,11 @@ fn listed(name: &str, format: KeyFormat, file: &Spanned<KeyFile>) -> Result<Arc<
 }
 
 /// Compiles the headers that tell a service who calls.
-pub fn headers(conf: &IdentityHeadersConf, keys: &[Spanned<ApiKeysConf>]) -> IdentityHeaders {
+pub fn headers(
+    conf: &IdentityHeadersConf,
+    keys: &[Spanned<ApiKeysConf>],
+    wanted: &[Wanted],
+) -> IdentityHeaders {
     let IdentityHeadersConf {
         user,
         scopes,
@@ -299,13 +442,24 @@ pub fn headers(conf: &IdentityHeadersConf, keys: &[Spanned<ApiKeysConf>]) -> Ide
         client,
         scopes_form,
         roles_form,
+        claims,
     } = conf;
+    let claims: Vec<_> = claims
+        .iter()
+        .filter_map(|c| claim_header(c, wanted))
+        .collect();
     let mut mark = DefaultHasher::new();
     for name in [user, scopes, roles, email, client] {
         name.value.name().hash(&mut mark);
     }
     for form in [scopes_form, roles_form] {
         discriminant(&form.value).hash(&mut mark);
+    }
+    for told in &claims {
+        (&told.header, told.claim, discriminant(&told.form)).hash(&mut mark);
+    }
+    for wanted in wanted {
+        wanted.hash(&mut mark);
     }
     IdentityHeaders {
         mark: mark.finish(),
@@ -314,10 +468,26 @@ pub fn headers(conf: &IdentityHeadersConf, keys: &[Spanned<ApiKeysConf>]) -> Ide
         roles: roles.value.name(),
         email: email.value.name(),
         client: client.value.name(),
+        claims,
         scopes_form: form(scopes_form.value),
         roles_form: form(roles_form.value),
         credentials: keys.iter().map(|k| k.value.header.value.name()).collect(),
     }
+}
+
+fn claim_header(conf: &Spanned<ClaimHeaderConf>, wanted: &[Wanted]) -> Option<ClaimHeader> {
+    let ClaimHeaderConf {
+        header,
+        claim,
+        form: written,
+        odd: _,
+    } = &conf.value;
+    let path: ClaimPath = claim.value.parse().ok()?;
+    Some(ClaimHeader {
+        header: header.value.name(),
+        claim: wanted.iter().position(|wanted| wanted.path == path)?,
+        form: form(written.value),
+    })
 }
 
 fn form(conf: FormConf) -> ListForm {

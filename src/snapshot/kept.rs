@@ -3,17 +3,19 @@
 
 use super::Snapshot;
 use crate::config::api_keys::ApiKeysConf;
-use crate::config::identity::JwtConf;
+use crate::config::identity::{FailureLimitConf, FailuresConf, JwtConf};
 use crate::config::limit::{LimitConf, StoreConf};
 use crate::config::server::FloodConf;
 use crate::config::upstream::UpstreamConf;
 use crate::config::{FileConf, Spanned};
+use crate::filter::auth::failures::Failures;
 use crate::filter::flood::Flood;
 use crate::filter::rate_limit::Counts;
 use crate::identity::fetch::RemoteKeys;
 use crate::identity::key_list::{KeyList, KeySource as ListSource};
 use crate::identity::provider::{KeySource, Provider};
 use crate::identity::seen::Seen;
+use crate::limit::exact::Store;
 use crate::limit::sliding_window::SlidingWindow;
 use crate::redis::Redis;
 use crate::upstream::pool::Pool;
@@ -28,6 +30,8 @@ pub struct Kept {
     pub api_keys: HashMap<String, Arc<KeyList>>,
     /// Tokens verified a moment ago.
     pub seen: Arc<Seen>,
+    /// Refused credentials by address.
+    pub failures: Option<Failures>,
 }
 
 /// The config in use, and what was made of it, while another one is to take its place.
@@ -68,6 +72,18 @@ impl<'a> Before<'a> {
     pub fn flood(self, conf: &FloodConf) -> Option<Flood> {
         let same = self.conf.flood.as_ref() == Some(conf);
         self.snapshot.flood.clone().filter(|_| same)
+    }
+
+    /// The counts of refused credentials, also where another number of them is borne: nobody gains by
+    /// a change.
+    pub fn failures(self, conf: &FailureLimitConf) -> Option<Arc<Store>> {
+        let FailuresConf::Limit(was) = &self.conf.identity.failures else {
+            return None;
+        };
+        let same =
+            was.max_addresses == conf.max_addresses && was.rate.value.per == conf.rate.value.per;
+        let kept = self.snapshot.kept.failures.as_ref().filter(|_| same);
+        kept.map(|failures| failures.store.clone())
     }
 
     /// The upstream of this name, as it was written and made.

@@ -1,6 +1,7 @@
 //! A whole config, compiled: nothing left to look up, parse or fail on a request. One snapshot is
 //! pinned by a request for as long as it lasts.
 
+pub mod auth;
 pub mod compile;
 pub mod identity;
 pub mod kept;
@@ -99,6 +100,8 @@ pub struct IdentityHeaders {
     pub email: HeaderName,
     /// The client.
     pub client: HeaderName,
+    /// Further claims of a token, each in a header of its own.
+    pub claims: Vec<ClaimHeader>,
     /// How scopes are written.
     pub scopes_form: ListForm,
     /// How roles are written.
@@ -110,33 +113,45 @@ pub struct IdentityHeaders {
     pub credentials: Vec<HeaderName>,
 }
 
+/// A claim that services are told.
+pub struct ClaimHeader {
+    /// The header.
+    pub header: HeaderName,
+    /// The claim's place in [`Principal::claims`](crate::identity::principal::Principal::claims).
+    pub claim: usize,
+    /// How a list is written.
+    pub form: ListForm,
+}
+
 impl IdentityHeaders {
     /// Whether a client may not send this name: it is one of ours in some spelling, or holds an
     /// underscore, which many services cannot tell from a hyphen.
     pub fn reserved(&self, name: &HeaderName) -> bool {
         let name = name.as_str().as_bytes();
         let spells = |our: &HeaderName| same_spelling(our.as_str().as_bytes(), name);
-        has_underscore(name) || self.ours().into_iter().any(spells)
+        has_underscore(name) || self.ours().any(spells)
     }
 
     /// Whether any of these is [reserved](Self::reserved). Nearly none is, which its length says.
     pub fn any_reserved<'a>(&self, mut names: impl Iterator<Item = &'a HeaderName>) -> bool {
         let bit = |name: &HeaderName| 1u64 << (name.as_str().len() % 64);
-        let lengths = self.ours().into_iter().fold(0, |all, our| all | bit(our));
+        let lengths = self.ours().fold(0, |all, our| all | bit(our));
         names.any(|name| {
             let maybe = lengths & bit(name) != 0 || has_underscore(name.as_str().as_bytes());
             maybe && self.reserved(name)
         })
     }
 
-    fn ours(&self) -> [&HeaderName; 5] {
-        [
+    fn ours(&self) -> impl Iterator<Item = &HeaderName> {
+        let usual = [
             &self.user,
             &self.scopes,
             &self.roles,
             &self.email,
             &self.client,
-        ]
+        ];
+        let claims = self.claims.iter().map(|claim| &claim.header);
+        usual.into_iter().chain(claims)
     }
 }
 
@@ -163,8 +178,8 @@ pub struct Route {
     pub pattern: PathPattern,
     /// Whether the prefix is cut off before the request goes on.
     pub strip: bool,
-    /// Whether the caller's `Authorization` ends here.
-    pub authenticated: bool,
+    /// Which of the caller's credentials go no further.
+    pub ends: Ends,
     /// What stands between the request and its upstream.
     pub chain: Box<[Filter]>,
     /// The most body bytes.
@@ -178,6 +193,18 @@ pub struct Route {
     pub websocket_ms: Option<u64>,
     /// Where it goes.
     pub to: Destination,
+}
+
+/// Which credentials go no further than the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ends {
+    /// `Authorization` and API keys: the gateway says who passes.
+    All,
+    /// API keys: `Authorization` is between the client and the service.
+    Keys,
+    /// None: the gateway only tries out whom it asks for, and somebody behind it may still have to see
+    /// them.
+    Nothing,
 }
 
 /// One upstream or a weighted choice.
@@ -241,6 +268,11 @@ mod tests {
             roles: name("x-user-roles"),
             email: name("x-user-email"),
             client: name("x-client-id"),
+            claims: vec![ClaimHeader {
+                header: name("x-department"),
+                claim: 0,
+                form: ListForm::Json,
+            }],
             scopes_form: ListForm::Space,
             roles_form: ListForm::Json,
             mark: 0,
@@ -253,6 +285,8 @@ mod tests {
             "x.user.id",
             "x_anything",
             "x-user-roles",
+            "x-department",
+            "x.department",
         ] {
             assert!(headers.reserved(&name(sent)), "{sent}");
             let among = [name("accept"), name(sent)];

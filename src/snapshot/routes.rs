@@ -1,27 +1,26 @@
 //! Compiles routes: the table, and what stands between a request and its upstream.
 
+use super::auth;
 use super::compile::{Findings, Pools, Tools, missed};
-use super::identity::Identities;
+use super::identity::{Identities, unknown};
 use super::limits::Limits;
-use super::{Choice, Destination, Route, TenantSource};
+use super::{Choice, Destination, Ends, Route, TenantSource};
+use crate::config::auth::{AuthConf, ModeConf};
 use crate::config::route::{
-    AuthConf, HeaderChoiceConf, MatchConf, RequiredAuthConf, RouteConf, SplitConf, StreamingConf,
-    TenantChoiceConf, TenantSource as TenantConf, ToConf, WebSocketConf, WeightsConf,
+    HeaderChoiceConf, MatchConf, RouteConf, SplitConf, StreamingConf, TenantChoiceConf,
+    TenantSource as TenantConf, ToConf, WebSocketConf, WeightsConf,
 };
 use crate::config::{Entries, Fault, Place, Spanned};
-use crate::exchange::refusal::Challenge;
-use crate::filter::auth::Auth;
 use crate::filter::body_limit::BodyLimit;
 use crate::filter::chain::Filter;
 use crate::filter::rate_limit::{RateLimit, RateLimits};
-use crate::identity::key_list::KeyList;
 use crate::route::method::MethodSet;
 use crate::route::pattern::PathPattern;
 use crate::route::table::{Entry, Table};
 use crate::upstream::balance::splitmix64;
 use crate::upstream::pool::Pool;
 use crate::upstream::split::Split;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -79,14 +78,15 @@ pub fn compile(
 /// Whether a route names what could not be compiled. It is left out without a word: the config is
 /// refused already, and saying that nothing has this name would be wrong.
 fn names_a_failure(conf: &RouteConf, parts: &Parts<'_>) -> bool {
-    let identities: &[_] = match &conf.auth.value {
-        AuthConf::Required(required) => &required.any,
-        AuthConf::None => &[],
+    let identities = match &conf.auth.value {
+        AuthConf::Required(required) => Some(required.identities()),
+        AuthConf::None => None,
     };
-    let failed = |all: &HashSet<String>, names: &[Spanned<String>]| {
-        names.iter().any(|name| all.contains(&name.value))
-    };
-    failed(&parts.identities.failed, identities) || failed(&parts.limits.failed, &conf.limits)
+    let failed = &parts.identities.failed;
+    let mut identities = identities.into_iter().flatten();
+    let mut limits = conf.limits.iter();
+    identities.any(|name| failed.contains(&name.value))
+        || limits.any(|name| parts.limits.failed.contains(&name.value))
 }
 
 fn one(
@@ -99,7 +99,7 @@ fn one(
         name,
         matching,
         strip_prefix: _,
-        auth,
+        auth: who,
         limits,
         max_body,
         timeout,
@@ -109,8 +109,8 @@ fn one(
     } = &conf.value;
     let (pattern, entry) = entry(index, matching)?;
     let mut chain = Vec::new();
-    if let AuthConf::Required(required) = &auth.value {
-        chain.push(Filter::Auth(authentication(required, &auth.place, parts)?));
+    if let AuthConf::Required(required) = &who.value {
+        chain.push(Filter::Auth(auth::compile(required, &who.place, parts)?));
     }
     if !limits.is_empty() {
         let limits = route_limits(limits, &name.value, parts)?;
@@ -123,7 +123,7 @@ fn one(
         metrics: parts.tools.metrics.route(&name.value),
         pattern,
         strip,
-        authenticated: matches!(auth.value, AuthConf::Required(_)),
+        ends: ends(&who.value),
         chain: chain.into(),
         max_body: max_bytes,
         timeout_ms: timeout.as_ref().map(|t| t.value.as_ms()),
@@ -138,6 +138,16 @@ fn one(
         to: destination(to, parts)?,
     };
     Ok((route, entry))
+}
+
+fn ends(auth: &AuthConf) -> Ends {
+    match auth {
+        AuthConf::None => Ends::Keys,
+        AuthConf::Required(required) => match required.mode.value {
+            ModeConf::Enforce => Ends::All,
+            ModeConf::DryRun => Ends::Nothing,
+        },
+    }
 }
 
 fn route_limits(
@@ -169,72 +179,6 @@ fn entry(index: usize, conf: &Spanned<MatchConf>) -> Result<(PathPattern, Entry)
         methods: all.reduce(MethodSet::union),
     };
     Ok((pattern, entry))
-}
-
-fn unknown(place: &Place, kind: &str, name: &str) -> Fault {
-    missed(place, format!("no {kind} is called `{name}`"))
-}
-
-fn authentication(
-    conf: &RequiredAuthConf,
-    place: &Place,
-    parts: &Parts<'_>,
-) -> Result<Auth, Fault> {
-    let RequiredAuthConf { any, scopes, roles } = conf;
-    let (mut tokens, mut keys) = (Vec::new(), Vec::new());
-    for name in any {
-        let ids = parts.identities;
-        if let Some(provider) = ids.jwt.get(&name.value) {
-            tokens.push(provider.clone());
-        } else if let Some(list) = ids.api_keys.get(&name.value) {
-            keys.push(list.clone());
-        } else {
-            return Err(unknown(&name.place, "identity", &name.value));
-        }
-    }
-    if tokens.is_empty() && keys.is_empty() {
-        return Err(missed(place, "nobody could pass"));
-    }
-    let scopes: Vec<String> = scopes.iter().map(|s| s.value.to_string()).collect();
-    Ok(Auth {
-        challenge: Arc::new(challenge(!tokens.is_empty(), &keys, &scopes)),
-        tokens: tokens.into(),
-        keys: keys.into(),
-        scopes,
-        roles: roles.iter().map(|r| r.value.clone()).collect(),
-        seen: parts.identities.seen.clone(),
-        metrics: parts.tools.metrics.clone(),
-    })
-}
-
-/// RFC 6750 §3 for tokens; keys have no registered scheme, so theirs names the header.
-fn challenge(tokens: bool, keys: &[Arc<KeyList>], scopes: &[String]) -> Challenge {
-    let scopes = scopes.join(" ");
-    let mut headers: Vec<&str> = keys.iter().map(|k| k.header.as_str()).collect();
-    headers.sort_unstable();
-    headers.dedup();
-    let key = headers
-        .iter()
-        .map(|header| format!("ApiKey realm=\"tollgate\", header=\"{header}\""));
-    let key: Vec<String> = key.collect();
-    let with = |bearer: &str| {
-        let bearer = tokens.then(|| format!("Bearer realm=\"tollgate\"{bearer}"));
-        bearer
-            .into_iter()
-            .chain(key.clone())
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
-    let scope = match scopes.as_str() {
-        "" => String::new(),
-        scopes => format!(", scope=\"{scopes}\""),
-    };
-    Challenge {
-        missing: with(""),
-        invalid: with(", error=\"invalid_token\""),
-        insufficient: with(&format!(", error=\"insufficient_scope\"{scope}")),
-        scopes,
-    }
 }
 
 fn destination(conf: &ToConf, parts: &Parts<'_>) -> Result<Destination, Fault> {

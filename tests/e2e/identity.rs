@@ -161,20 +161,20 @@ fn each_refusal_has_a_code_of_its_own() {
             "credentials_missing",
         ),
         (Req::get("/token").bearer(&old), 401, "token_expired"),
-        (Req::get("/token").bearer("x"), 401, "token_invalid"),
-        (twice, 400, "credentials_malformed"),
+        (Req::get("/token").bearer("x"), 401, "token_malformed"),
+        (twice, 400, "credentials_repeated"),
         (Req::get("/key").bearer(&good), 401, "api_key_required"),
         (
             Req::get("/key").header("X-API-Key", "x"),
             401,
-            "api_key_invalid",
+            "api_key_unknown",
         ),
         (
             Req::get("/key")
                 .header("X-API-Key", "a")
                 .header("X-API-Key", "b"),
             400,
-            "credentials_malformed",
+            "credentials_repeated",
         ),
         (Req::get("/scoped").bearer(&good), 403, "scope_insufficient"),
         (Req::get("/roles").bearer(&good), 403, "role_insufficient"),
@@ -220,7 +220,7 @@ fn any_of_several_proofs_opens_a_route_and_a_bad_one_is_not_overlooked() {
         "a token goes before a key"
     );
     let bad = either().bearer("bad").header("X-API-Key", "key-of-acme");
-    assert_eq!(gateway.ask(&bad).is(), (401, "token_invalid".into()));
+    assert_eq!(gateway.ask(&bad).is(), (401, "token_malformed".into()));
     let basic = either()
         .header("Authorization", "Basic x")
         .header("X-API-Key", "key-of-acme");

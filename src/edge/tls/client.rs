@@ -5,6 +5,7 @@ use super::fault::Fault;
 use crate::exchange::tls::ClientCertificate;
 use crate::observe::metrics::HandshakeFault;
 use pingora::tls::hash::MessageDigest;
+use pingora::tls::nid::Nid;
 use pingora::tls::ssl::{SslRef, SslVerifyMode};
 use pingora::tls::ssl_sys::XN_FLAG_RFC2253;
 use pingora::tls::x509::store::{X509Store, X509StoreBuilder};
@@ -91,6 +92,7 @@ fn read(leaf: &X509Ref, chain: Vec<Vec<u8>>) -> Option<ClientCertificate> {
     Some(ClientCertificate {
         subject: rfc4514(leaf.subject_name()),
         issuer: rfc4514(leaf.issuer_name()),
+        common_name: common_name(leaf.subject_name()),
         serial: serial.trim_start_matches('0').to_ascii_lowercase(),
         fingerprint: digest.as_ref().try_into().ok()?,
         dns: all(GeneralNameRef::dnsname),
@@ -105,6 +107,14 @@ fn read(leaf: &X509Ref, chain: Vec<Vec<u8>>) -> Option<ClientCertificate> {
 /// A name as filters compare it and headers may carry it.
 fn plain(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic())
+}
+
+/// The one common name of a subject; of several, nobody can say which counts.
+fn common_name(name: &X509NameRef) -> Option<String> {
+    let mut all = name.entries_by_nid(Nid::COMMONNAME);
+    let text = all.next()?.data().as_utf8().ok()?;
+    let text = text.to_string();
+    (all.next().is_none() && plain(&text.replace(' ', "-"))).then_some(text)
 }
 
 /// A distinguished name as text, in ASCII: the library escapes the rest.

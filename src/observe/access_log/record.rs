@@ -40,6 +40,8 @@ pub struct Record<'a> {
     pub grpc_status: Option<u16>,
     /// Why the gateway answered itself, or gave up.
     pub reason: Option<&'a str>,
+    /// Why it would have been refused, had its route not only tried that out.
+    pub would_refuse: Option<&'a str>,
     /// From the request's first byte to the last of its answer.
     pub latency_us: u64,
     /// Time spent deciding whether the request may pass.
@@ -75,6 +77,7 @@ impl Record<'_> {
         self.who(out);
         self.what(out);
         optional(out, b"\",\"reason\":\"", self.reason);
+        optional(out, b"\",\"would_refuse\":\"", self.would_refuse);
         // From here on there are numbers only, so this closes the last of the strings.
         number(out, b"\",\"status_code\":", u64::from(self.status_code));
         if let Some(status) = self.grpc_status {
@@ -332,6 +335,7 @@ mod tests {
         status_code: 404,
         grpc_status: None,
         reason: None,
+        would_refuse: None,
         latency_us: 1_234_567,
         screen_us: None,
         connect_us: None,
@@ -376,6 +380,7 @@ mod tests {
             target: Some("10.0.1.22:3001"),
             grpc_status: Some(4),
             reason: Some("upstream_timeout"),
+            would_refuse: Some("token_expired"),
             screen_us: Some(45),
             connect_us: Some(0),
             ttfb_us: Some(1_009),
@@ -391,7 +396,7 @@ mod tests {
             "protocol": "HTTP/1.1", "method": "GET", "host": "api.example.com",
             "path": "/users/42", "route": "users", "upstream": "users-v1",
             "target": "10.0.1.22:3001", "status_code": 404, "grpc_status": 4,
-            "reason": "upstream_timeout",
+            "reason": "upstream_timeout", "would_refuse": "token_expired",
             "latency_ms": 1234.567, "screen_ms": 0.045, "connect_ms": 0.0, "ttfb_ms": 1.009,
             "upstream_ms": 60000.0, "attempts": 0, "bytes_in": 0, "bytes_out": u64::MAX,
         });

@@ -1,6 +1,7 @@
 //! What is counted for one route: requests by method and status, durations, tiers.
 
 use super::{Series, define::Families};
+use crate::observe::reason::Reason;
 use arc_swap::ArcSwap;
 use prometheus::{Histogram, IntCounter};
 use std::sync::{Arc, OnceLock};
@@ -44,6 +45,8 @@ pub struct RouteMetrics {
     no_tier: Tier,
     tiers: ArcSwap<Vec<Arc<Tier>>>,
     other_tiers: OnceLock<Tier>,
+    /// One counter for each reason, made when first met.
+    would_refuse: OnceLock<Box<[OnceLock<IntCounter>]>>,
 }
 
 #[derive(Debug)]
@@ -65,6 +68,7 @@ impl RouteMetrics {
             no_tier: Tier::new(families, name, "none"),
             tiers: ArcSwap::default(),
             other_tiers: OnceLock::new(),
+            would_refuse: OnceLock::new(),
         }
     }
 
@@ -86,6 +90,19 @@ impl RouteMetrics {
     /// Counts a request refused by a limit.
     pub fn limited(&self, tier: Option<&str>) {
         self.with_tier(tier, |tier| tier.rejections.inc());
+    }
+
+    /// Counts a request that would have been refused, had its route not only tried that out.
+    pub fn would_refuse(&self, reason: Reason) {
+        let all = self.would_refuse.get_or_init(|| {
+            let empty = || OnceLock::new();
+            std::iter::repeat_with(empty).take(Reason::COUNT).collect()
+        });
+        let counter = all[reason.index()].get_or_init(|| {
+            let labels = [&*self.name, reason.code()];
+            self.families.would_refuse.with_label_values(&labels)
+        });
+        counter.inc();
     }
 
     /// The method and status that a cell of `requests` stands for.
@@ -158,6 +175,17 @@ impl Series for RouteMetrics {
         }
         if let Some(other) = self.other_tiers.get() {
             other.forget(families, name);
+        }
+        let made = self
+            .would_refuse
+            .get()
+            .into_iter()
+            .flat_map(|all| all.iter());
+        for (counter, reason) in made.zip(Reason::ALL) {
+            if counter.get().is_some() {
+                let labels = [name, reason.code()];
+                let _ = families.would_refuse.remove_label_values(&labels);
+            }
         }
     }
 }
