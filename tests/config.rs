@@ -257,6 +257,7 @@ const RULES: &[&[Rule]] = &[
     JwtKeyConf::RULES,
     ClaimsConf::RULES,
     ApiKeysConf::RULES,
+    RedisKeysConf::RULES,
     KeyListConf::RULES,
     ApiKeyConf::RULES,
     LimitConf::RULES,

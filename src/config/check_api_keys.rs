@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 
 use super::api_keys::{ApiKeysConf, KeyFile};
+use super::auth::AuthConf;
 use super::check::Findings;
 use super::check_identity::{exactly_one, not_an_identity_header};
 use super::decode::Spanned;
@@ -19,6 +20,7 @@ pub(super) fn check(conf: &FileConf, f: &mut Findings) {
             alike(file, f);
         }
     }
+    queries(conf, f);
 }
 
 fn source(list: &Spanned<ApiKeysConf>, conf: &FileConf, f: &mut Findings) {
@@ -34,6 +36,26 @@ fn source(list: &Spanned<ApiKeysConf>, conf: &FileConf, f: &mut Findings) {
             "has no Redis to ask (found no `redis` at the top of the file, want one with the server's `url`)"
         );
         f.fault(&redis.place, text);
+    }
+}
+
+/// Notes routes that take keys in the query, of which no list names a parameter for that.
+fn queries(conf: &FileConf, f: &mut Findings) {
+    let in_query = |name: &Spanned<String>| {
+        let mut lists = conf.identity.api_keys.iter();
+        lists.any(|list| *list.name.value == *name.value && list.query.is_some())
+    };
+    for route in &conf.routes {
+        let AuthConf::Required(auth) = &route.auth.value else {
+            continue;
+        };
+        let known = auth.identities().all(|name| name.sound().is_some());
+        if auth.key_in_query.value && known && !auth.identities().any(in_query) {
+            let text = message!(
+                "has no effect (found no list with a `query` among the identities here, want one, or this left out)"
+            );
+            f.fault(&auth.key_in_query.place, text);
+        }
     }
 }
 

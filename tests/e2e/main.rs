@@ -28,6 +28,7 @@ mod h2;
 mod http1;
 mod identity;
 mod keys;
+mod keys_redis;
 mod limits;
 mod paths;
 mod plain;
