@@ -229,8 +229,12 @@ fn status(shared: &Shared) -> Answer {
             }
             KeySource::Remote(keys) => {
                 let s = keys.status();
+                let fault = s.last_fault.map(|fault| {
+                    json!({ "at": fault.unix_s, "result": fault.result.code(), "text": fault.text })
+                });
                 json!({ "name": provider.issuer().name(), "keys": s.keys, "age_s": s.age_s,
-                    "fetches_ok": s.fetches_ok, "fetches_failed": s.fetches_failed })
+                    "fetches_ok": s.fetches_ok, "fetches_failed": s.fetches_failed,
+                    "last_fault": fault })
             }
         })
         .collect();

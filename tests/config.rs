@@ -18,7 +18,7 @@ use tollgate::config::fields::{Need, Rule};
 use tollgate::config::file::FileConf;
 use tollgate::config::identity::{
     ClaimHeaderConf, ClaimsConf, FailureLimitConf, IdentityConf, IdentityHeadersConf, JwksConf,
-    JwtConf, JwtKeyConf,
+    JwtConf, JwtKeyConf, RequiredClaimConf,
 };
 use tollgate::config::limit::LimitConf;
 use tollgate::config::listener::{
@@ -255,6 +255,7 @@ const RULES: &[&[Rule]] = &[
     JwtConf::RULES,
     JwksConf::RULES,
     JwtKeyConf::RULES,
+    RequiredClaimConf::RULES,
     ClaimsConf::RULES,
     ApiKeysConf::RULES,
     RedisKeysConf::RULES,

@@ -53,7 +53,7 @@ export default function () {
     { ...expect(401), headers: { Authorization: `Bearer ${user.token}x` } });
   check(bad, {
     'forged: 401': (r) => r.status === 401,
-    'forged: problem': (r) => r.json('code') === 'token_invalid',
+    'forged: problem': (r) => r.json('code') === 'token_malformed',
   });
   check(http.get(`${base}/nowhere`, expect(404)), { 'no route: 404': (r) => r.status === 404 });
 }

@@ -1,14 +1,14 @@
 //! What has to go together in `identity`.
 
 use super::check::{Findings, rate};
-use super::decode::Spanned;
+use super::decode::{Spanned, Value};
 use super::error::{Place, message};
 use super::identity::{
     ClaimsConf, FailuresConf, IdentityConf, IdentityHeadersConf, JwksConf, JwtConf, JwtKeyConf,
 };
 use super::material::KeySetFile;
 use super::spelling::choice;
-use super::value::Header;
+use super::value::{Header, Url};
 use crate::base::secret::Secret;
 use crate::identity::alg::{Alg, Algs, KeyKind};
 use crate::identity::claims::MAX_NAME;
@@ -44,6 +44,9 @@ pub(super) fn check(identity: &IdentityConf, f: &mut Findings) {
     for jwt in &identity.jwt {
         issuer(jwt, f);
         claims(&jwt.claims, f);
+        for required in &jwt.require {
+            not_longer(&required.claim, MAX_NAME, f);
+        }
     }
 }
 
@@ -118,12 +121,15 @@ fn issuer(jwt: &Spanned<JwtConf>, f: &mut Findings) {
     }
     if let Some(jwks) = &jwt.jwks {
         key_set(jwks, f);
+        discovered(&jwt.issuer, jwks, f);
         if let Some(file) = &jwks.file {
             set_in_file(file, &jwt.algorithms, f);
         }
-        if let (Some(first), Some(url)) = (first, &jwks.url) {
+        let published = jwks.url.as_ref().map(|url| &url.place);
+        let published = published.or(jwks.discovery.as_ref().map(|how| &how.place));
+        if let (Some(first), Some(place)) = (first, published) {
             f.fault(
-                &url.place,
+                place,
                 message!(
                     "is for public keys (found it with `{}`, want the secret under `keys`)",
                     first.value
@@ -155,13 +161,29 @@ fn written_keys(keys: &[Spanned<JwtKeyConf>], algorithms: &[Spanned<Alg>], f: &m
 }
 
 fn key_set(jwks: &Spanned<JwksConf>, f: &mut Findings) {
-    let ways = [("url", jwks.url.is_some()), ("file", jwks.file.is_some())];
+    let ways = [
+        ("url", jwks.url.is_some()),
+        ("discovery", jwks.discovery.is_some()),
+        ("file", jwks.file.is_some()),
+    ];
     if jwks.sound().is_some() {
         exactly_one(&ways, &jwks.place, f);
     }
-    if jwks.url.is_none() && jwks.file.is_some() {
+    if jwks.url.is_none() && jwks.discovery.is_none() && jwks.file.is_some() {
         f.idle(&jwks.refresh, "file");
+        f.idle(&jwks.max_stale, "file");
         f.idle(&jwks.insecure_http, "file");
+    } else if let (Some(refresh), Some(stale)) = (jwks.refresh.sound(), jwks.max_stale.sound())
+        && stale.0 < refresh.0
+    {
+        let written = jwks.max_stale.is_written();
+        let longer = if written {
+            &jwks.max_stale
+        } else {
+            &jwks.refresh
+        };
+        let place = &longer.place;
+        f.fault(place, message!("would leave no keys between two fetches (found a `max_stale` of {stale} and a `refresh` of {refresh}, want `max_stale` at least as long)"));
     }
     let Some(place) = jwks.url.as_ref().map(|u| &u.place) else {
         return;
@@ -169,6 +191,11 @@ fn key_set(jwks: &Spanned<JwksConf>, f: &mut Findings) {
     let Some(url) = jwks.url.as_ref().and_then(Spanned::sound) else {
         return;
     };
+    over_tls(url, place, jwks, f);
+}
+
+/// Notes an address of keys that are fetched without TLS from another machine.
+fn over_tls(url: &Url, place: &Place, jwks: &JwksConf, f: &mut Findings) {
     if url.is_https() || url.is_loopback() {
         return;
     }
@@ -176,6 +203,17 @@ fn key_set(jwks: &Spanned<JwksConf>, f: &mut Findings) {
         Some(true) => f.warn(place, message!("is fetched without TLS: whoever stands between can put in keys")),
         Some(false) => f.fault(place, message!("would be fetched without TLS (found `{}`, want `https://`, or `insecure_http: true` beside it)", url.as_str())),
         None => {}
+    }
+}
+
+/// Notes an issuer that cannot be asked where its keys are.
+fn discovered(issuer: &Spanned<String>, jwks: &JwksConf, f: &mut Findings) {
+    let Some(text) = issuer.sound().filter(|_| jwks.discovery.is_some()) else {
+        return;
+    };
+    match Url::parse(text) {
+        Ok(url) if !text.contains('?') => over_tls(&url, &issuer.place, jwks, f),
+        _ => f.fault(&issuer.place, message!("cannot be asked where its keys are (found `{text}`, want for `discovery` an address such as `https://auth.example.com`, without a query)")),
     }
 }
 
@@ -223,7 +261,10 @@ fn useless(fault: &KeySetFault, allowed: Algs) -> String {
             )
         }
         // Its size and form were judged when it was read, but for what strict JSON is.
-        KeySetFault::NotASet | KeySetFault::TooLarge(_) | KeySetFault::BadKey(..) => message!(
+        KeySetFault::NotJson
+        | KeySetFault::NotASet
+        | KeySetFault::TooLarge(_)
+        | KeySetFault::BadKey(..) => message!(
             "is not strict JSON (found a member twice, or a number out of range, want each member once, RFC 7517 §4)"
         ),
     }

@@ -161,22 +161,62 @@ conf! {
         jwks: Option<Spanned<JwksConf>> = optional();
         /// Keys that never change.
         keys: Option<Vec<Spanned<JwtKeyConf>>> = optional().some();
+        /// Which other rules its tokens follow: `at+jwt` for those of RFC 9068. Default `jwt`: none.
+        profile: Spanned<ProfileConf> = default("jwt");
+        /// Claims that a token must have, each by its name or with the values it may have. Default: none.
+        require: Vec<Spanned<RequiredClaimConf>> = default("[]");
         /// Which claim gives what.
         claims: ClaimsConf = default("{}");
     }
 }
 
+words! {
+    /// Which rules tokens follow besides those that hold for all.
+    pub enum ProfileConf {
+        /// None.
+        Jwt = "jwt",
+        /// Those for access tokens (RFC 9068).
+        AccessToken = "at+jwt",
+    }
+}
+
 conf! {
-    /// Where a key set (RFC 7517) is: at a `url` or in a `file`.
+    /// A claim that a token must have.
+    pub struct RequiredClaimConf {
+        /// Its name, or names joined by dots for one further inside.
+        claim: Spanned<String> = required("a claim such as `tenant`").short();
+        /// What it may be; of a list one item has to be among them. Left out: anything but null.
+        values: Option<Vec<Spanned<String>>> = optional().some();
+    }
+}
+
+conf! {
+    /// Where a key set (RFC 7517) is: at a `url`, where the issuer says (`discovery`) or in a `file`.
     pub struct JwksConf {
         /// Where it is published.
         url: Option<Spanned<Url>> = optional();
+        /// Which document of the issuer says where: `oidc` for `/.well-known/openid-configuration`
+        /// behind its path, `oauth` for `/.well-known/oauth-authorization-server` in front of it.
+        discovery: Option<Spanned<DiscoveryConf>> = optional();
         /// A file, from the config's folder.
         file: Option<Spanned<KeySetFile>> = optional();
-        /// How often it is fetched again, 1m to 7d; only with `url`. Default 1h.
+        /// How long fetched keys are good for, 1m to 7d; they are fetched again before. Default 1h.
         refresh: Spanned<Span> = default("1h").range("1m", "7d");
+        /// How long the last good keys stay in use while no newer ones can be had, 1m to 30d and at
+        /// least `refresh`. Default 24h.
+        max_stale: Spanned<Span> = default("24h").range("1m", "30d");
         /// Whether it may be fetched without TLS from another machine. Default false.
         insecure_http: Spanned<bool> = default("false");
+    }
+}
+
+words! {
+    /// How an issuer says where its keys are.
+    pub enum DiscoveryConf {
+        /// OpenID Connect Discovery 1.0 §4.
+        Oidc = "oidc",
+        /// RFC 8414 §3.
+        Oauth = "oauth",
     }
 }
 

@@ -1,6 +1,7 @@
 //! The bounds on what requests may cost an issuer: one fetch asked for in ten seconds, a limited
 //! number of requests waiting for it, and a short memory of key ids that are not to be found.
 
+use super::budget::Budget;
 use super::key::MAX_KID;
 use arc_swap::ArcSwapOption;
 use std::sync::Arc;
@@ -25,6 +26,10 @@ pub(super) struct Desk {
     closed: AtomicBool,
     /// Whether a fetch is under way or about to be; at first it is.
     busy: AtomicBool,
+    /// Whether one was asked for that has not begun.
+    wanted: AtomicBool,
+    /// What the issuer can still be asked.
+    pub budget: Budget,
     /// When a fetch was last asked for, in milliseconds plus one; 0 for never.
     last_ask: AtomicU64,
     waiting: AtomicUsize,
@@ -47,6 +52,8 @@ impl Desk {
         Desk {
             closed: AtomicBool::new(false),
             busy: AtomicBool::new(true),
+            wanted: AtomicBool::new(false),
+            budget: Budget::default(),
             last_ask: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
             unknown: Unknown::default(),
@@ -59,9 +66,15 @@ impl Desk {
         Undo(|| self.closed.store(true, SeqCst))
     }
 
-    /// A fetch begins.
+    /// A fetch begins: whatever was asked for until now, this is it.
     pub fn round_begins(&self) {
         self.busy.store(true, SeqCst);
+        self.wanted.store(false, SeqCst);
+    }
+
+    /// Whether a fetch was asked for that has not begun.
+    pub fn is_wanted(&self) -> bool {
+        self.wanted.load(SeqCst)
     }
 
     /// The fetch is over.
@@ -69,8 +82,9 @@ impl Desk {
         self.busy.store(false, SeqCst);
     }
 
-    /// Asks for a fetch at `now_ms` (monotonic milliseconds).
-    pub fn ask(&self, now_ms: u64) -> Ask {
+    /// Asks at `now_ms` (monotonic milliseconds) for a fetch that takes so many requests. One more is
+    /// left for what is fetched by the clock.
+    pub fn ask(&self, now_ms: u64, requests: usize) -> Ask {
         if self.closed.load(SeqCst) {
             return Ask::Throttled;
         }
@@ -79,6 +93,7 @@ impl Desk {
         }
         let last = self.last_ask.load(SeqCst);
         let due = last == 0 || now_ms + 1 >= last + ASK_INTERVAL.as_millis() as u64;
+        let due = due && self.budget.room(now_ms) > requests;
         let won = due
             && self
                 .last_ask
@@ -89,6 +104,7 @@ impl Desk {
             return if due { Ask::Joined } else { Ask::Throttled };
         }
         self.busy.store(true, SeqCst);
+        self.wanted.store(true, SeqCst);
         Ask::Started
     }
 
@@ -156,17 +172,26 @@ mod tests {
         let desk = Desk::new();
         let open = desk.open();
         assert!(
-            matches!(desk.ask(0), Ask::Joined),
+            matches!(desk.ask(0, 1), Ask::Joined),
             "the first fetch is under way"
         );
         let mut started = 0;
         for ms in 0..60_000 {
             desk.round_over();
-            started += u32::from(matches!(desk.ask(ms), Ask::Started));
+            started += u32::from(matches!(desk.ask(ms, 1), Ask::Started));
         }
         assert_eq!(started, 6);
+        for _ in 0..crate::identity::budget::MOST - 1 {
+            desk.budget.take(90_000);
+        }
+        desk.round_over();
+        assert!(matches!(desk.ask(90_000, 1), Ask::Throttled), "one is left");
+        desk.round_begins();
+        assert!(!desk.is_wanted());
+        desk.round_over();
+        assert!(matches!(desk.ask(200_000, 2), Ask::Started) && desk.is_wanted());
         drop(open);
-        assert!(matches!(desk.ask(90_000), Ask::Throttled));
+        assert!(matches!(desk.ask(300_000, 1), Ask::Throttled));
     }
 
     #[test]

@@ -50,7 +50,10 @@ pub enum KeySetFault {
     /// More than [`MAX_KEYS`].
     #[error("found {0} keys, want at most {MAX_KEYS}")]
     TooMany(usize),
-    /// Not a JSON object with an array `keys`, or a member is repeated.
+    /// Not a JSON object, or a member is repeated.
+    #[error("not strict JSON, an object with each member once (RFC 7517 §4)")]
+    NotJson,
+    /// Without an array `keys`.
     #[error("not a JSON Web Key Set (RFC 7517 §5)")]
     NotASet,
     /// Two keys of one id.
@@ -89,7 +92,7 @@ impl KeySet {
         if text.len() > MAX_SET_BYTES {
             return Err(KeySetFault::TooLarge(text.len()));
         }
-        let set = json::object(text).ok_or(KeySetFault::NotASet)?;
+        let set = json::object(text).ok_or(KeySetFault::NotJson)?;
         let jwks = set.get("keys").and_then(|keys| keys.as_array());
         let jwks = jwks.ok_or(KeySetFault::NotASet)?;
         if jwks.len() > MAX_KEYS {

@@ -6,9 +6,11 @@
 
 pub mod alg;
 pub mod api_key;
+pub mod budget;
 pub mod certificate;
 pub mod claims;
 pub mod desk;
+pub mod discovery;
 pub mod fetch;
 pub mod json;
 pub mod jwk;
@@ -25,3 +27,4 @@ pub mod principal;
 pub mod provider;
 pub mod rfc3339;
 pub mod seen;
+pub mod token;

@@ -3,10 +3,11 @@
 
 use super::alg::{Algs, KeyKind};
 use super::fetch::RemoteKeys;
-use super::jwt::{Issuer, JwtFault, peek_issuer, peek_kid};
+use super::jwt::{Issuer, JwtFault, Verified};
 use super::keyset::KeySet;
 use super::principal::Principal;
 use super::seen::{Seen, Stamp};
+use super::token::Unverified;
 use std::sync::Arc;
 
 /// Where a provider's keys come from.
@@ -94,22 +95,35 @@ pub fn judge(
     now_unix_ms: u64,
     may_ask: bool,
 ) -> Verdict {
-    match choose(providers, token) {
-        Ok(provider) => provider.judge(seen, token, now_unix_ms, may_ask),
+    let read = Unverified::read(token);
+    let chosen = read.and_then(|read| Ok((choose(providers, &read)?, read)));
+    match chosen {
+        Ok((provider, read)) => match provider.judge(&read, now_unix_ms, may_ask) {
+            Ok((verified, stamp)) => {
+                let principal = Arc::new(verified.principal);
+                let shared = Arc::clone(&principal);
+                seen.put(
+                    token.as_bytes(),
+                    stamp,
+                    verified.exp_ms,
+                    now_unix_ms,
+                    shared,
+                );
+                Verdict::Verified(principal)
+            }
+            Err(verdict) => verdict,
+        },
         Err(fault) => Verdict::Refused(fault),
     }
 }
 
-/// The provider whose issuer the token claims to be from. The only provider is chosen without
-/// looking: its own check of `iss` decides.
+/// The provider whose issuer the token claims to be from, whatever it is signed with. No two that a
+/// route accepts are of one issuer; the check of the config sees to it.
 pub fn choose<'a>(
     providers: &'a [Arc<Provider>],
-    token: &str,
+    token: &Unverified,
 ) -> Result<&'a Arc<Provider>, JwtFault> {
-    if let [only] = providers {
-        return Ok(only);
-    }
-    let issuer = peek_issuer(token).ok_or(JwtFault::Malformed)?;
+    let issuer = token.iss()?;
     let meant = providers
         .iter()
         .find(|provider| provider.issuer.iss() == issuer);
@@ -145,44 +159,37 @@ impl Provider {
     /// Asks for fresher keys on behalf of `token`, within the bounds of [`RemoteKeys::refetch`].
     pub async fn refetch(&self, token: &str) {
         if let KeySource::Remote(remote) = &self.source {
-            remote.refetch(peek_kid(token).as_deref()).await;
+            let read = Unverified::read(token).ok();
+            let kid = read.as_ref().and_then(Unverified::kid);
+            remote.refetch(kid).await;
         }
     }
 
     fn judge(
         self: &Arc<Self>,
-        seen: &Seen,
-        token: &str,
+        token: &Unverified,
         now_unix_ms: u64,
         may_ask: bool,
-    ) -> Verdict {
+    ) -> Result<(Verified, Stamp), Verdict> {
+        self.issuer.admit(token).map_err(Verdict::Refused)?;
         let ask = may_ask && matches!(self.source, KeySource::Remote(_));
         let Some(keys) = self.source.current() else {
-            return if ask {
+            return Err(if ask {
                 Verdict::Ask(Arc::clone(self))
             } else {
                 Verdict::NoKeys
-            };
+            });
         };
-        match self.issuer.verify(&keys, token, now_unix_ms) {
+        match self.issuer.judge(&keys, token, now_unix_ms) {
             Ok(verified) => {
                 let stamp = Stamp {
                     issuer: self.issuer.serial(),
                     keys: keys.generation(),
                 };
-                let principal = Arc::new(verified.principal);
-                let shared = Arc::clone(&principal);
-                seen.put(
-                    token.as_bytes(),
-                    stamp,
-                    verified.exp_ms,
-                    now_unix_ms,
-                    shared,
-                );
-                Verdict::Verified(principal)
+                Ok((verified, stamp))
             }
-            Err(JwtFault::UnknownKey) if ask => Verdict::Ask(Arc::clone(self)),
-            Err(fault) => Verdict::Refused(fault),
+            Err(JwtFault::UnknownKey) if ask => Err(Verdict::Ask(Arc::clone(self))),
+            Err(fault) => Err(Verdict::Refused(fault)),
         }
     }
 }

@@ -8,6 +8,7 @@
 mod api_keys;
 mod define;
 mod handles;
+mod issuer;
 mod process;
 mod redis;
 mod route;
@@ -15,8 +16,9 @@ mod tls;
 
 pub use api_keys::{KeyListMetrics, KeyLookup};
 pub use handles::{
-    Circuit, InFlight, IssuerMetrics, LimiterMetrics, ListenerMetrics, TurnedAway, UpstreamMetrics,
+    Circuit, InFlight, LimiterMetrics, ListenerMetrics, TurnedAway, UpstreamMetrics,
 };
+pub use issuer::{FetchResult, IssuerMetrics};
 pub use redis::{RedisCall, RedisMetrics};
 pub use route::RouteMetrics;
 pub use tls::{CertificateSeries, HandshakeFault, TlsMetrics};
@@ -412,9 +414,6 @@ mod tests {
         drop(public.accepted());
         public.refused();
         assert_eq!(public.open(), 1);
-        let corp = metrics.issuer("corp");
-        corp.fetched(4, 1_700_000_100);
-        corp.fetch_failed();
         metrics.limiter("standard").update(12, 5);
         metrics.limiter("standard").update(10, 7);
         metrics.token_cache(true);
@@ -426,10 +425,6 @@ mod tests {
                 "tollgate_connections{listener=\"public\"} 1",
                 "tollgate_connections_accepted_total{listener=\"public\"} 2",
                 "tollgate_front_refusals_total{listener=\"public\"} 1",
-                "tollgate_jwks_fetches_total{issuer=\"corp\",result=\"ok\"} 1",
-                "tollgate_jwks_fetches_total{issuer=\"corp\",result=\"failed\"} 1",
-                "tollgate_jwks_keys{issuer=\"corp\"} 4",
-                "tollgate_jwks_last_success_timestamp_seconds{issuer=\"corp\"} 1700000100",
                 "tollgate_limiter_keys{limit=\"standard\"} 10",
                 "tollgate_limiter_evictions_total{limit=\"standard\"} 7",
                 "tollgate_token_cache_lookups_total{result=\"hit\"} 1",
@@ -481,7 +476,7 @@ mod tests {
         upstream.circuit(Circuit::Open);
         let guard = upstream.attempt(false);
         metrics.listener("gone-l").refused();
-        metrics.issuer("gone-i").fetched(1, 1);
+        metrics.issuer("gone-i").keys(1, 1);
         metrics.limiter("gone-x").update(1, 1);
         metrics
             .route("kept")

@@ -3,27 +3,23 @@
 
 use super::compile::{Findings, Tools, missed, unready};
 use super::{ClaimHeader, IdentityHeaders, ListForm};
-use crate::config::api_keys::{ApiKeysConf, KeyFile, RedisKeysConf};
+use super::{api_keys as key_lists, certificates};
+use crate::config::api_keys::ApiKeysConf;
 use crate::config::auth::AuthConf;
-use crate::config::certificates::{
-    CertificateClientConf, CertificateNameConf, CertificatesConf, UnlistedConf,
-};
 use crate::config::identity::{
-    ClaimHeaderConf, ClaimsConf, FailureLimitConf, FailuresConf, IdentityConf, IdentityHeadersConf,
-    JwksConf, JwtConf, JwtKeyConf, ListForm as FormConf, OddConf,
+    ClaimHeaderConf, ClaimsConf, DiscoveryConf, FailureLimitConf, FailuresConf, IdentityConf,
+    IdentityHeadersConf, JwksConf, JwtConf, JwtKeyConf, ListForm as FormConf, OddConf, ProfileConf,
+    RequiredClaimConf,
 };
 use crate::config::route::RouteConf;
 use crate::config::{Entries, Fault, FileConf, Place, Spanned};
 use crate::filter::auth::failures::Failures;
-use crate::identity::api_key::ApiKeys;
-use crate::identity::certificate::{CertificateClient, CertificateName, Certificates};
+use crate::identity::certificate::Certificates;
 use crate::identity::claims::{ClaimMap, ClaimPath, Wanted};
-use crate::identity::fetch::{RemoteKeys, RemoteRules};
-use crate::identity::jwt::{Issuer, IssuerRules};
-use crate::identity::key_cache::CacheRules;
-use crate::identity::key_format::KeyFormat;
-use crate::identity::key_list::{KeyList, KeySource as ListSource};
-use crate::identity::key_redis::{RedisKeys, RedisList};
+use crate::identity::discovery::Discovery;
+use crate::identity::fetch::{self, RemoteKeys, RemoteRules};
+use crate::identity::jwt::{Issuer, IssuerRules, Profile, Required};
+use crate::identity::key_list::KeyList;
 use crate::identity::keyset::{KeySet, Material, Origin, StaticKey};
 use crate::identity::provider::{KeySource, Provider};
 use crate::identity::seen::Seen;
@@ -86,7 +82,7 @@ impl Identities {
             ),
             providers: Vec::new(),
             failed: HashSet::new(),
-            certificates: certificates.iter().map(certificate_list).collect(),
+            certificates: certificates.iter().map(certificates::compile).collect(),
             wanted: wanted(headers, &conf.routes),
             failures: findings.keep(failure_limit(failures, tools)).flatten(),
             permissions: permissions(roles),
@@ -107,7 +103,7 @@ impl Identities {
         }
         for keys in api_keys {
             let name = keys.value.name.value.to_string();
-            match findings.keep(key_list(keys, redis, tools)) {
+            match findings.keep(key_lists::compile(keys, redis, tools)) {
                 Some(list) => drop(all.api_keys.insert(name, list)),
                 None => drop(all.failed.insert(name)),
             }
@@ -185,46 +181,8 @@ fn failure_limit(conf: &FailuresConf, tools: &Tools<'_>) -> Result<Option<Failur
     Ok(Some(Failures { store, rule }))
 }
 
-fn certificate_list(conf: &Spanned<CertificatesConf>) -> (String, Arc<Certificates>) {
-    let CertificatesConf {
-        name,
-        from,
-        listeners,
-        clients,
-        unlisted,
-    } = &conf.value;
-    let from = match from.value {
-        CertificateNameConf::SanUri => CertificateName::SanUri,
-        CertificateNameConf::SanDns => CertificateName::SanDns,
-        CertificateNameConf::SanEmail => CertificateName::SanEmail,
-        CertificateNameConf::CommonName => CertificateName::CommonName,
-        CertificateNameConf::Subject => CertificateName::Subject,
-    };
-    let clients = clients.iter().map(|conf| {
-        let CertificateClientConf {
-            names,
-            client,
-            tier,
-            scopes,
-            roles,
-        } = &conf.value;
-        CertificateClient {
-            names: texts(names),
-            client: client.value.clone(),
-            tier: tier.as_ref().map(|t| t.value.clone()),
-            scopes: scopes.iter().map(|s| s.value.to_string()).collect(),
-            roles: texts(roles),
-        }
-    });
-    let (name, as_named) = (
-        name.value.to_string(),
-        unlisted.value == UnlistedConf::AsNamed,
-    );
-    let list = Certificates::new(&name, from, texts(listeners), clients.collect(), as_named);
-    (name, Arc::new(list))
-}
-
-fn texts<T: ToString>(items: &[Spanned<T>]) -> Vec<String> {
+/// Values as the texts that they were written as.
+pub(super) fn texts<T: ToString>(items: &[Spanned<T>]) -> Vec<String> {
     items.iter().map(|item| item.value.to_string()).collect()
 }
 
@@ -246,6 +204,8 @@ fn provider(
         leeway,
         jwks,
         keys,
+        profile,
+        require,
         claims,
     } = &conf.value;
     let fault = |text: String| missed(&conf.place, text);
@@ -255,7 +215,12 @@ fn provider(
         audiences: texts(audiences),
         algorithms: algorithms.iter().map(|a| a.value).collect(),
         leeway: leeway.value.0,
-        claims: claim_map(claims, wanted)?,
+        profile: match profile.value {
+            ProfileConf::Jwt => Profile::Jwt,
+            ProfileConf::AccessToken => Profile::AccessToken,
+        },
+        require: require.iter().map(required).collect::<Result<_, _>>()?,
+        claims: claim_map(claims, profile.value, wanted)?,
     };
     let issuer = Issuer::new(rules).map_err(fault)?;
     let kept = tools.before.and_then(|b| b.published(&conf.value));
@@ -267,7 +232,20 @@ fn provider(
     Provider::new(issuer, source).map(Arc::new).map_err(fault)
 }
 
-fn claim_map(conf: &ClaimsConf, wanted: &Arc<[Wanted]>) -> Result<ClaimMap, Fault> {
+fn required(conf: &Spanned<RequiredClaimConf>) -> Result<Required, Fault> {
+    let RequiredClaimConf { claim, values } = &conf.value;
+    let path = claim.value.parse::<ClaimPath>();
+    Ok(Required {
+        path: path.map_err(|e| missed(&claim.place, e))?,
+        values: texts(values.as_deref().unwrap_or_default()),
+    })
+}
+
+fn claim_map(
+    conf: &ClaimsConf,
+    profile: ProfileConf,
+    wanted: &Arc<[Wanted]>,
+) -> Result<ClaimMap, Fault> {
     let ClaimsConf {
         user,
         scopes,
@@ -281,6 +259,9 @@ fn claim_map(conf: &ClaimsConf, wanted: &Arc<[Wanted]>) -> Result<ClaimMap, Faul
         let parsed = text.value.parse::<ClaimPath>();
         parsed.map_err(|e| missed(&text.place, e))
     };
+    // An access token of RFC 9068 has its scopes in one place (§2.2.3), unless somebody says otherwise.
+    let only = profile == ProfileConf::AccessToken && !scopes.iter().any(Spanned::is_written);
+    let scopes = &scopes[..if only { 1 } else { scopes.len() }];
     Ok(ClaimMap {
         user: path(user)?,
         scopes: scopes.iter().map(path).collect::<Result<_, _>>()?,
@@ -300,8 +281,10 @@ fn published(
 ) -> Result<KeySource, Fault> {
     let JwksConf {
         url,
+        discovery,
         file,
         refresh,
+        max_stale,
         insecure_http,
     } = &conf.value;
     if let Some(file) = file {
@@ -310,18 +293,27 @@ fn published(
         let keys = keys.map_err(|e| missed(&file.place, e))?;
         return Ok(KeySource::Fixed(Arc::new(keys)));
     }
-    let Some(url) = url else {
-        return Err(missed(&conf.place, "no source of keys"));
+    let place = match (url, discovery) {
+        (Some(url), _) => fetch::Place::Url(url.value.as_str().to_owned()),
+        (None, Some(how)) => {
+            let how = match how.value {
+                DiscoveryConf::Oidc => Discovery::Oidc,
+                DiscoveryConf::Oauth => Discovery::Oauth,
+            };
+            fetch::Place::Discovered(how, issuer.iss().to_owned())
+        }
+        (None, None) => return Err(missed(&conf.place, "no source of keys")),
     };
     let rules = RemoteRules {
         provider: issuer.name().to_owned(),
-        url: url.value.as_str().to_owned(),
+        place,
         refresh: refresh.value.0,
+        max_stale: max_stale.value.0,
         insecure_http: insecure_http.value,
         algorithms: issuer.algorithms(),
     };
     let keys = RemoteKeys::new(rules, tools.clock.clone());
-    let keys = keys.map_err(|e| unready(&url.place, e))?;
+    let keys = keys.map_err(|e| unready(&conf.place, e))?;
     Ok(KeySource::Remote(Arc::new(keys)))
 }
 
@@ -352,80 +344,6 @@ fn written(conf: &Spanned<JwtConf>, keys: &[Spanned<JwtKeyConf>]) -> Result<KeyS
     let keys = KeySet::from_static(&all);
     let keys = keys.map_err(|e| missed(&conf.place, e))?;
     Ok(KeySource::Fixed(Arc::new(keys)))
-}
-
-fn key_list(
-    conf: &Spanned<ApiKeysConf>,
-    shared: Option<&Arc<Redis>>,
-    tools: &Tools<'_>,
-) -> Result<Arc<KeyList>, Fault> {
-    let before = tools.before.filter(|b| b.same_redis(conf, shared));
-    if let Some(kept) = before.and_then(|b| b.api_keys(&conf.value)) {
-        return Ok(kept);
-    }
-    let ApiKeysConf {
-        name,
-        header,
-        query,
-        format,
-        file,
-        redis,
-    } = &conf.value;
-    let format = format.value.format();
-    let kept = before.and_then(|b| b.key_source(&conf.value));
-    let source = match (kept, file, redis, shared) {
-        (Some(kept), ..) => kept,
-        (None, Some(file), ..) => ListSource::File(listed(&name.value, format, file)?),
-        (None, None, Some(redis), Some(shared)) => {
-            ListSource::Redis(asked(&name.value, format, redis, shared, tools))
-        }
-        (None, None, ..) => return Err(missed(&conf.place, "no source of keys")),
-    };
-    let query = query.as_ref().map(|query| query.value.to_string());
-    Ok(Arc::new(KeyList::new(header.value.name(), query, source)))
-}
-
-fn asked(
-    name: &str,
-    format: KeyFormat,
-    conf: &Spanned<RedisKeysConf>,
-    shared: &Arc<Redis>,
-    tools: &Tools<'_>,
-) -> Arc<RedisKeys> {
-    let RedisKeysConf {
-        prefix,
-        ttl,
-        max_stale,
-        negative_ttl,
-        max_cached,
-    } = &conf.value;
-    let rules = CacheRules {
-        ttl_ms: ttl.value.as_ms(),
-        negative_ttl_ms: negative_ttl.value.as_ms(),
-        max_stale_ms: max_stale.value.as_ms(),
-        max_cached: max_cached.value as usize,
-    };
-    RedisKeys::new(
-        RedisList {
-            name: name.to_owned(),
-            prefix: prefix.value.to_string(),
-            format,
-            cache: rules,
-        },
-        shared.clone(),
-        tools.clock.clone(),
-        tools.metrics.key_list(name),
-    )
-}
-
-fn listed(name: &str, format: KeyFormat, file: &Spanned<KeyFile>) -> Result<Arc<ApiKeys>, Fault> {
-    let keys = &file.value.keys;
-    let made = ApiKeys::new(name, format, keys.records.clone());
-    made.map(Arc::new).map_err(|faults| {
-        let first = faults.into_iter().next();
-        let (at, text) = first.unwrap_or((0, "no usable key".to_owned()));
-        missed(&keys.place(at, "id"), text)
-    })
 }
 
 /// Compiles the headers that tell a service who calls.

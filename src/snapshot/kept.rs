@@ -102,7 +102,13 @@ impl<'a> Before<'a> {
     /// The published keys of an issuer whose other settings changed.
     pub fn published(self, conf: &JwtConf) -> Option<Arc<RemoteKeys>> {
         let (was, provider) = self.issuer(&conf.name.value)?;
-        let same = was.jwks == conf.jwks && was.algorithms == conf.algorithms;
+        let asks = conf
+            .jwks
+            .as_ref()
+            .is_some_and(|jwks| jwks.discovery.is_some());
+        let same = was.jwks == conf.jwks
+            && was.algorithms == conf.algorithms
+            && (!asks || was.issuer == conf.issuer);
         match provider.source() {
             KeySource::Remote(keys) if same => Some(keys.clone()),
             _ => None,

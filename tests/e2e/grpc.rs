@@ -80,7 +80,7 @@ const REFUSED: &[Refused] = &[
     (
         "/keyed.Service/Do",
         &[("authorization", "Bearer x")],
-        ["16", "token_invalid", "Invalid or expired token"],
+        ["16", "token_malformed", "Invalid or expired token"],
     ),
     (
         "/keyed.Service/Do",

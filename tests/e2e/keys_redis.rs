@@ -56,7 +56,9 @@ impl Place {
             panic!("no text");
         };
         let text = String::from_utf8(text).unwrap();
-        let line = text.lines().find_map(|l| l.strip_prefix("cmdstat_get:calls="));
+        let line = text
+            .lines()
+            .find_map(|l| l.strip_prefix("cmdstat_get:calls="));
         let calls = line.and_then(|l| l.split(',').next());
         calls.map_or(0, |calls| calls.parse().unwrap())
     }
@@ -92,9 +94,17 @@ fn records_of_every_form() {
     let invalid = is(401, "api_key_invalid");
     for (n, (record, root, scoped)) in [
         (MOBILE, 200, 200),
-        (r#"{"client":"a","scopes":"read write","id":"k1","tier":"gold","more":{"x":1}}"#, 200, 200),
+        (
+            r#"{"client":"a","scopes":"read write","id":"k1","tier":"gold","more":{"x":1}}"#,
+            200,
+            200,
+        ),
         (r#"{"client":"a"}"#, 200, 403),
-        (r#"{"client":"a","expires":"2999-01-01T00:00:00Z","disabled":false}"#, 200, 403),
+        (
+            r#"{"client":"a","expires":"2999-01-01T00:00:00Z","disabled":false}"#,
+            200,
+            403,
+        ),
         (r#"{"client":"a","expires":4102444800}"#, 200, 403),
         (r#"{"client":"a","expires":1000}"#, 401, 401),
         (r#"{"client":"a","disabled":true}"#, 401, 401),
@@ -102,7 +112,11 @@ fn records_of_every_form() {
         ("{}", 503, 503),
         (r#"{"client":"a","client":"b"}"#, 503, 503),
         (r#"{"client":"a","scopes":7}"#, 503, 503),
-        (&format!(r#"{{"client":"a","x":"{}"}}"#, "x".repeat(17_000)), 503, 503),
+        (
+            &format!(r#"{{"client":"a","x":"{}"}}"#, "x".repeat(17_000)),
+            503,
+            503,
+        ),
     ]
     .into_iter()
     .enumerate()
@@ -124,13 +138,27 @@ fn records_of_every_form() {
     let line = gateway.line(&answer);
     assert_eq!(line["client_id"], "MobileApp");
     // The operator is told of the first that is no record, by eight digits and not more often.
-    let told = || stderr::lines().into_iter().filter(|l| l.contains("API keys `apps`: the record"));
+    let told = || {
+        stderr::lines()
+            .into_iter()
+            .filter(|l| l.contains("API keys `apps`: the record"))
+    };
     let begin = |n: usize| name(&format!("moved-from-elsewhere-{n}"))[..15].to_owned();
     assert_eq!(told().filter(|l| l.contains(&begin(7))).count(), 1);
-    assert_eq!(told().filter(|l| l.contains(&begin(9))).count(), 0, "a moment later");
+    assert_eq!(
+        told().filter(|l| l.contains(&begin(9))).count(),
+        0,
+        "a moment later"
+    );
     assert!(told().all(|l| !l.contains(&name("moved-from-elsewhere-7"))));
-    gateway.counts("tollgate_api_key_lookups_total{list=\"apps\",result=\"unusable\"}", 5);
-    gateway.counts("tollgate_api_key_lookups_total{list=\"apps\",result=\"found\"}", 7);
+    gateway.counts(
+        "tollgate_api_key_lookups_total{list=\"apps\",result=\"unusable\"}",
+        5,
+    );
+    gateway.counts(
+        "tollgate_api_key_lookups_total{list=\"apps\",result=\"found\"}",
+        7,
+    );
     gateway.counts("tollgate_api_keys_remembered{list=\"apps\"}", 7);
 }
 
@@ -147,7 +175,9 @@ fn a_deleted_key_is_refused_within_a_second_at_two_gateways() {
     let watch = Stopwatch::start();
     place.delete("mobile");
     eventually("it is refused everywhere", || {
-        gateways.iter().all(|g| ask(g, "mobile") == is(401, "api_key_invalid"))
+        gateways
+            .iter()
+            .all(|g| ask(g, "mobile") == is(401, "api_key_invalid"))
     });
     watch.shows(0, 1000);
     for gateway in &gateways {
@@ -156,13 +186,19 @@ fn a_deleted_key_is_refused_within_a_second_at_two_gateways() {
     // What was refused a moment ago is good as soon as it is there again, and what it says counts.
     let watch = Stopwatch::start();
     place.set("mobile", MOBILE);
-    eventually("it is good everywhere", || gateways.iter().all(|g| ask(g, "mobile").0 == 200));
+    eventually("it is good everywhere", || {
+        gateways.iter().all(|g| ask(g, "mobile").0 == 200)
+    });
     place.set("other", r#"{"client":"a","disabled":true}"#);
-    eventually("it is off everywhere", || gateways.iter().all(|g| ask(g, "other").0 == 401));
+    eventually("it is off everywhere", || {
+        gateways.iter().all(|g| ask(g, "other").0 == 401)
+    });
     watch.shows(0, 2000);
     // One that ends by itself.
     place.redis.run(&["PEXPIRE", &name("mobile"), "50"]);
-    eventually("it has ended", || gateways.iter().all(|g| ask(g, "mobile").0 == 401));
+    eventually("it has ended", || {
+        gateways.iter().all(|g| ask(g, "mobile").0 == 401)
+    });
 }
 
 /// Where Redis does not tell of changes, a second is all that they take.
@@ -170,7 +206,9 @@ fn a_deleted_key_is_refused_within_a_second_at_two_gateways() {
 fn without_word_of_changes_a_key_is_confirmed_every_second() {
     let place = Place::new();
     let user = ["on", ">secret", "~*", "&*", "+@all", "-client|tracking"];
-    place.redis.run(&[&["ACL", "SETUSER", "deaf"][..], &user].concat());
+    place
+        .redis
+        .run(&[&["ACL", "SETUSER", "deaf"][..], &user].concat());
     let gateway = Gateway::start(&place.config(", username: deaf, password: secret"));
     place.set("mobile", MOBILE);
     assert_eq!(ask(&gateway, "mobile").0, 200);
@@ -197,17 +235,25 @@ fn outage(stop: fn(&RedisServer), again: fn(&RedisServer)) {
         assert_eq!(ask(&gateway, "known").0, 200);
         assert_eq!(ask(&gateway, &format!("never-seen-{n}")), unavailable);
     }
-    eventually("nothing is said of the other any more", || ask(&gateway, "not-known") == unavailable);
+    eventually("nothing is said of the other any more", || {
+        ask(&gateway, "not-known") == unavailable
+    });
     // What has the wrong form is known to be no key.
     assert_eq!(ask(&gateway, "tg_not-one"), is(401, "api_key_invalid"));
     gateway.advance_s(50 * 60);
-    assert_eq!(ask(&gateway, "known").0, 200, "it was confirmed within the hour");
+    assert_eq!(
+        ask(&gateway, "known").0,
+        200,
+        "it was confirmed within the hour"
+    );
     gateway.advance_s(11 * 60);
     assert_eq!(ask(&gateway, "known"), unavailable, "it was not");
     again(&place.redis);
     place.set("known", MOBILE);
     eventually("it is good again", || ask(&gateway, "known").0 == 200);
-    eventually("others are not", || ask(&gateway, "not-known") == is(401, "api_key_invalid"));
+    eventually("others are not", || {
+        ask(&gateway, "not-known") == is(401, "api_key_invalid")
+    });
 }
 
 #[test]
@@ -231,7 +277,9 @@ fn after_an_outage_every_key_is_confirmed() {
     place.redis.kill();
     assert_eq!(ask(&gateway, "gone").0, 200);
     place.redis.restart();
-    eventually("it is gone", || ask(&gateway, "gone") == is(401, "api_key_invalid"));
+    eventually("it is gone", || {
+        ask(&gateway, "gone") == is(401, "api_key_invalid")
+    });
 }
 
 #[test]
@@ -241,16 +289,32 @@ fn a_malformed_key_costs_redis_nothing() {
     let (good, _) = generate("c");
     let asked = place.asked();
     let slip = good.replace(&good[20..21], if &good[20..21] == "x" { "y" } else { "x" });
-    for key in ["tg_", "tg_a_b", &good[..59], &slip, "a b", "ä", &"k".repeat(600)] {
+    for key in [
+        "tg_",
+        "tg_a_b",
+        &good[..59],
+        &slip,
+        "a b",
+        "ä",
+        &"k".repeat(600),
+    ] {
         let answer = gateway.ask(&Req::get("/").header("X-API-Key", key));
         assert_eq!(answer.is(), is(401, "api_key_invalid"), "{key}");
-        assert_eq!(gateway.line(&answer)["reason"], "api_key_malformed", "{key}");
+        assert_eq!(
+            gateway.line(&answer)["reason"],
+            "api_key_malformed",
+            "{key}"
+        );
         assert!(!gateway.raw_lines().contains(&slip) && !answer.text().contains(&slip));
     }
     assert_eq!(place.asked(), asked);
     assert_eq!(ask(&gateway, &good), is(401, "api_key_invalid"));
     assert_eq!(ask(&gateway, &good), is(401, "api_key_invalid"));
-    assert_eq!(place.asked(), asked + 1, "one that may be a key is looked up, once");
+    assert_eq!(
+        place.asked(),
+        asked + 1,
+        "one that may be a key is looked up, once"
+    );
 }
 
 #[test]
@@ -261,7 +325,9 @@ fn many_requests_with_one_new_key_are_one_question() {
     let asked = place.asked();
     place.redis.run(&["CLIENT", "PAUSE", "300", "ALL"]);
     std::thread::scope(|scope| {
-        let all: Vec<_> = (0..20).map(|_| scope.spawn(|| ask(&gateway, "mobile").0)).collect();
+        let all: Vec<_> = (0..20)
+            .map(|_| scope.spawn(|| ask(&gateway, "mobile").0))
+            .collect();
         for one in all {
             assert_eq!(one.join().unwrap(), 200);
         }
@@ -277,10 +343,14 @@ fn what_is_remembered_outlives_a_reload() {
     assert_eq!(ask(&gateway, "mobile").0, 200);
     let asked = place.asked();
     let config = place.config("").replace("name: s,", "name: t,");
-    gateway.reload(&config.replace("query: api_key", "query: key")).expect("a good config");
+    gateway
+        .reload(&config.replace("query: api_key", "query: key"))
+        .expect("a good config");
     assert_eq!(ask(&gateway, "mobile").0, 200);
     assert_eq!(place.asked(), asked);
-    gateway.reload(&config.replace("ttl: 1h", "ttl: 2m")).expect("a good config");
+    gateway
+        .reload(&config.replace("ttl: 1h", "ttl: 2m"))
+        .expect("a good config");
     assert_eq!(ask(&gateway, "mobile").0, 200);
     assert_eq!(place.asked(), asked + 1, "other settings, another memory");
 }
@@ -292,19 +362,32 @@ fn a_key_in_the_query_only_where_a_route_takes_it() {
     place.set("mobile", MOBILE);
     let answer = gateway.get("/query/x?a=1&api_key=mobile&b=2");
     assert_eq!(answer.status, 200);
-    assert!(place.origin.last().target.ends_with("?a=1&b=2"), "{}", place.origin.last().target);
-    assert_eq!(gateway.get("/?api_key=mobile").is(), is(401, "api_key_required"));
+    assert!(
+        place.origin.last().target.ends_with("?a=1&b=2"),
+        "{}",
+        place.origin.last().target
+    );
+    assert_eq!(
+        gateway.get("/?api_key=mobile").is(),
+        is(401, "api_key_required")
+    );
     gateway.line(&answer);
     assert!(!gateway.raw_lines().contains("mobile"));
 }
 
 /// Runs `tollgate keys`: what it printed, or why it failed.
 fn keys(gateway: &Gateway, config: &str, args: &[&str]) -> Result<String, String> {
-    gateway.write("cli.yaml", &format!("listeners: [{{ name: l, address: \"127.0.0.1:0\" }}]\n{config}"));
+    gateway.write(
+        "cli.yaml",
+        &format!("listeners: [{{ name: l, address: \"127.0.0.1:0\" }}]\n{config}"),
+    );
     let path = gateway.dir().join("cli.yaml");
     let path = path.to_str().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
-    command.arg("keys").args(args).args(["-c", path, "--list", "apps"]);
+    command
+        .arg("keys")
+        .args(args)
+        .args(["-c", path, "--list", "apps"]);
     let done = command.output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     if done.status.success() {
@@ -316,7 +399,10 @@ fn keys(gateway: &Gateway, config: &str, args: &[&str]) -> Result<String, String
 
 fn made(stdout: &str) -> String {
     let first = stdout.lines().next().expect("a line");
-    first.strip_prefix("key (shown once): ").expect(first).to_owned()
+    first
+        .strip_prefix("key (shown once): ")
+        .expect(first)
+        .to_owned()
 }
 
 #[test]
@@ -329,9 +415,22 @@ fn keys_are_made_shown_rotated_and_taken_back() {
         let all: Value = serde_json::from_str(&text).expect("JSON");
         all.as_array().expect("an array").clone()
     };
-    let new = ["new", "--client", "MobileApp", "--scope", "read", "--rate-limit", "1000/hr"];
+    let new = [
+        "new",
+        "--client",
+        "MobileApp",
+        "--scope",
+        "read",
+        "--rate-limit",
+        "1000/hr",
+    ];
     let first = made(&keys(&new).expect("a key"));
-    assert_eq!(gateway.ask(&Req::get("/scoped").header("X-API-Key", &first)).status, 200);
+    assert_eq!(
+        gateway
+            .ask(&Req::get("/scoped").header("X-API-Key", &first))
+            .status,
+        200
+    );
     place.set("elsewhere", r#"{"client":"Other","scopes":["a"],"note":7}"#);
     place.set("no record", "[]");
     let id = first.split('_').nth(1).unwrap();
@@ -350,12 +449,24 @@ fn keys_are_made_shown_rotated_and_taken_back() {
     // The old one and the new one are good until the grace is over.
     let second = made(&keys(&["rotate", id, "--grace", "1h"]).expect("a second key"));
     for key in [&first, &second] {
-        let ask = || gateway.ask(&Req::get("/scoped").header("X-API-Key", key)).status;
+        let ask = || {
+            gateway
+                .ask(&Req::get("/scoped").header("X-API-Key", key))
+                .status
+        };
         eventually("both are good", || ask() == 200);
     }
-    assert_eq!(list().iter().filter(|key| key["client"] == "MobileApp").count(), 2);
+    assert_eq!(
+        list()
+            .iter()
+            .filter(|key| key["client"] == "MobileApp")
+            .count(),
+        2
+    );
     eventually("the end of the first is known", || {
-        list().iter().any(|key| key["id"] == id && key["expires"].is_string())
+        list()
+            .iter()
+            .any(|key| key["id"] == id && key["expires"].is_string())
     });
     gateway.advance_s(3601);
     assert_eq!(ask(&gateway, &first), is(401, "api_key_invalid"));
@@ -368,15 +479,25 @@ fn keys_are_made_shown_rotated_and_taken_back() {
         panic!("no text");
     };
     let record: Value = serde_json::from_slice(&text).expect("JSON");
-    assert_eq!((&record["note"], &record["client"]), (&json!(7), &json!("Other")));
+    assert_eq!(
+        (&record["note"], &record["client"]),
+        (&json!(7), &json!("Other"))
+    );
     assert!(record["expires"].is_string());
 
     let watch = Stopwatch::start();
     let id = second.split('_').nth(1).unwrap();
-    assert_eq!(keys(&["revoke", id]), Ok(format!("revoked: {id} of MobileApp\n")));
+    assert_eq!(
+        keys(&["revoke", id]),
+        Ok(format!("revoked: {id} of MobileApp\n"))
+    );
     eventually("it is refused", || ask(&gateway, &second).0 == 401);
     watch.shows(0, 10_000);
-    assert!(keys(&["revoke", id]).unwrap_err().contains("no key has this id"));
+    assert!(
+        keys(&["revoke", id])
+            .unwrap_err()
+            .contains("no key has this id")
+    );
     place.redis.kill();
     assert!(keys(&["list"]).unwrap_err().contains("cannot be reached"));
 }

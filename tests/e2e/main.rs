@@ -27,6 +27,7 @@ mod grpc_deadline;
 mod h2;
 mod http1;
 mod identity;
+mod issuers;
 mod keys;
 mod keys_redis;
 mod limits;

@@ -222,7 +222,7 @@ fn token_reason(fault: JwtFault) -> Reason {
         JwtFault::WrongAudience => Reason::TokenAudience,
         JwtFault::MissingClaim(_) => Reason::TokenClaimMissing,
         JwtFault::BadClaim("cnf") => Reason::TokenUnproven,
-        JwtFault::BadClaim(_) => Reason::TokenClaim,
+        JwtFault::BadClaim(_) | JwtFault::RefusedClaim => Reason::TokenClaim,
         JwtFault::CriticalHeader => Reason::TokenCritical,
         JwtFault::WrongType => Reason::TokenType,
     }

@@ -1,4 +1,4 @@
-//! The handles of upstreams, listeners, issuers and limits: resolved once, then only incremented.
+//! The handles of upstreams, listeners and limits: resolved once, then only incremented.
 
 use super::{Series, define, define::Families};
 use prometheus::{Histogram, IntCounter, IntGauge};
@@ -225,55 +225,6 @@ impl Series for ListenerMetrics {
             let labels = [&*self.name, cause];
             let _ = families.turned_away.remove_label_values(&labels);
         }
-    }
-}
-
-/// The handle of one token issuer's metrics.
-#[derive(Debug)]
-pub struct IssuerMetrics {
-    name: Box<str>,
-    families: Arc<Families>,
-    ok: IntCounter,
-    failed: IntCounter,
-    keys: IntGauge,
-    fetched: IntGauge,
-}
-
-impl IssuerMetrics {
-    pub(super) fn new(name: &str, families: &Arc<Families>) -> Self {
-        let fetches = |result| families.jwks_fetches.with_label_values(&[name, result]);
-        Self {
-            name: name.into(),
-            families: Arc::clone(families),
-            ok: fetches("ok"),
-            failed: fetches("failed"),
-            keys: families.jwks_keys.with_label_values(&[name]),
-            fetched: families.jwks_fetched.with_label_values(&[name]),
-        }
-    }
-
-    /// Counts a fetch that brought this many usable keys, at `unix_s` seconds since the epoch. The
-    /// keys' age is the time since then.
-    pub fn fetched(&self, keys: usize, unix_s: u64) {
-        self.ok.inc();
-        self.keys.set(define::clamp(keys as u64));
-        self.fetched.set(define::clamp(unix_s));
-    }
-
-    /// Counts a fetch that failed; the keys held before stay in use.
-    pub fn fetch_failed(&self) {
-        self.failed.inc();
-    }
-}
-
-impl Series for IssuerMetrics {
-    fn forget(&self) {
-        let (families, name) = (&self.families, &*self.name);
-        for result in ["ok", "failed"] {
-            let _ = families.jwks_fetches.remove_label_values(&[name, result]);
-        }
-        let _ = families.jwks_keys.remove_label_values(&[name]);
-        let _ = families.jwks_fetched.remove_label_values(&[name]);
     }
 }
 

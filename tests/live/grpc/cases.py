@@ -169,7 +169,7 @@ async def cancellation(side):
 
 async def credentials(side):
     keyed = side.call("unary_unary", "Tell", "Keyed")
-    for sent, code in [((), "api_key_required"), ((("x-api-key", "wrong"),), "api_key_invalid")]:
+    for sent, code in [((), "api_key_required"), ((("x-api-key", "wrong"),), "api_key_unknown")]:
         error = await side.refused(keyed(b"", metadata=sent))
         equal(error.code(), S.UNAUTHENTICATED)
         equal(trailing(error)["x-error-code"], code)

@@ -3,19 +3,32 @@
 
 use proptest::prelude::*;
 use std::collections::HashMap;
-use tollgate::identity::key_cache::{Answer, CacheRules, Found, KeyCache, Memory, Ticket, UNWATCHED_MS};
+use tollgate::identity::key_cache::{
+    Answer, CacheRules, Found, KeyCache, Memory, Ticket, UNWATCHED_MS,
+};
 use tollgate::identity::key_record::{KeyDigest, KeyRecord};
 
 #[derive(Clone, Debug)]
 enum Step {
     /// A question is sent; its answer comes with the next `Answer` of the key.
-    Ask { key: u8 },
-    Answer { key: u8, what: u8 },
-    Get { key: u8 },
-    Changed { key: u8 },
+    Ask {
+        key: u8,
+    },
+    Answer {
+        key: u8,
+        what: u8,
+    },
+    Get {
+        key: u8,
+    },
+    Changed {
+        key: u8,
+    },
     Watching,
     Lost,
-    Pass { ms: u64 },
+    Pass {
+        ms: u64,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -67,8 +80,16 @@ impl Twin {
             return None;
         }
         let known = told.what == 0;
-        let ttl = if known { RULES.ttl_ms } else { RULES.negative_ttl_ms };
-        let ttl = if self.watched { ttl } else { ttl.min(UNWATCHED_MS) };
+        let ttl = if known {
+            RULES.ttl_ms
+        } else {
+            RULES.negative_ttl_ms
+        };
+        let ttl = if self.watched {
+            ttl
+        } else {
+            ttl.min(UNWATCHED_MS)
+        };
         let age = self.now_ms - told.at_ms;
         let fresh = age < ttl && !since.contains(&None);
         let lives = fresh || known && age < RULES.max_stale_ms;
@@ -110,7 +131,13 @@ fn found(memory: Memory) -> Option<(bool, u8, u64)> {
 }
 
 fn run(steps: &[Step], max_cached: usize) -> Result<bool, TestCaseError> {
-    let cache = KeyCache::new("apps", CacheRules { max_cached, ..RULES });
+    let cache = KeyCache::new(
+        "apps",
+        CacheRules {
+            max_cached,
+            ..RULES
+        },
+    );
     let mut tickets: HashMap<u8, Ticket> = HashMap::new();
     let (mut twin, mut complete) = (Twin::default(), true);
     for (number, step) in steps.iter().enumerate() {
@@ -128,7 +155,12 @@ fn run(steps: &[Step], max_cached: usize) -> Result<bool, TestCaseError> {
                 cache.put(cache.mark(&text(key)), ticket, answer(what, number));
                 let (at_ms, event) = twin.asked[&key];
                 let number = if what == 0 { number } else { 0 };
-                let told = Told { at_ms, event, what, number };
+                let told = Told {
+                    at_ms,
+                    event,
+                    what,
+                    number,
+                };
                 twin.told.insert(key, told);
             }
             Step::Get { key } => {
@@ -178,7 +210,13 @@ proptest! {
 
 #[test]
 fn many_threads_at_once_never_mix_keys_up() {
-    let cache = KeyCache::new("apps", CacheRules { max_cached: 16, ..RULES });
+    let cache = KeyCache::new(
+        "apps",
+        CacheRules {
+            max_cached: 16,
+            ..RULES
+        },
+    );
     cache.watching();
     std::thread::scope(|scope| {
         for thread in 0..4_u64 {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tollgate::base::secret::Secret;
 use tollgate::identity::alg::{Alg, Algs, KeyKind};
 use tollgate::identity::claims::ClaimMap;
-use tollgate::identity::jwt::{Issuer, IssuerRules};
+use tollgate::identity::jwt::{Issuer, IssuerRules, Profile};
 use tollgate::identity::keyset::{KeySet, Material, StaticKey};
 
 /// A secret of 64 bytes, long enough for every HMAC.
@@ -146,6 +146,8 @@ pub fn named_issuer(name: &str, iss: &str, algorithms: &[Alg]) -> Issuer {
         audiences: vec!["api".to_owned(), "api2".to_owned()],
         algorithms: algorithms.to_vec(),
         leeway: std::time::Duration::from_secs(30),
+        profile: Profile::Jwt,
+        require: Vec::new(),
         claims: ClaimMap::default(),
     };
     Issuer::new(rules).expect("good rules")

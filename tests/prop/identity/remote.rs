@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tollgate::base::clock::Clock;
 use tollgate::identity::alg::Alg;
-use tollgate::identity::fetch::{RemoteKeys, RemoteRules};
+use tollgate::identity::fetch::{Place, RemoteKeys, RemoteRules};
 use tollgate::identity::jwt::JwtFault;
 use tollgate::identity::keyset::MAX_SET_BYTES;
 use tollgate::identity::provider::{KeySource, Provider, Verdict, authenticate};
@@ -66,8 +66,9 @@ impl Scene {
         let corp = issuer(&[Alg::RS256]);
         let rules = RemoteRules {
             provider: "corp".to_owned(),
-            url,
+            place: Place::Url(url),
             refresh: Duration::from_secs(3600),
+            max_stale: Duration::from_secs(86_400),
             insecure_http: false,
             algorithms: corp.algorithms(),
         };

@@ -6,8 +6,9 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::sync::LazyLock;
 use tollgate::identity::alg::Alg;
-use tollgate::identity::jwt::{Issuer, JwtFault, MAX_TOKEN};
+use tollgate::identity::jwt::{Issuer, JwtFault};
 use tollgate::identity::keyset::{KeySet, Origin};
+use tollgate::identity::token::MAX_TOKEN;
 
 static CORP: LazyLock<Issuer> = LazyLock::new(|| issuer(&[Alg::RS256, Alg::ES256]));
 /// `k1` is RSA key a, `k2` the P-256 key.

@@ -31,12 +31,13 @@ pub(super) fn tokens(at: &Addresses) -> Act {
             .refused(401, "token_expired")
             .json("/detail", "Token expired"),
         as_user("a token that somebody else signed", "forged")
-            .refused(401, "token_invalid")
+            .refused(401, "token_signature_invalid")
             .json("/detail", "Invalid or expired token"),
-        as_user("a token that nobody signed (alg none)", "unsigned").refused(401, "token_invalid"),
+        as_user("a token that nobody signed (alg none)", "unsigned")
+            .refused(401, "token_algorithm_not_allowed"),
         get("something that is no token at all")
             .with("Authorization", "Bearer abc")
-            .refused(401, "token_invalid"),
+            .refused(401, "token_malformed"),
         Step::get(
             "the issuer changes its key",
             at.url(Place::Issuer, "/rotate"),
