@@ -11,13 +11,14 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use tollgate::base::clock::Clock;
+use tollgate::config::api_keys::{ApiKeyConf, ApiKeysConf, KeyListConf, RedisKeysConf};
 use tollgate::config::auth::RequiredAuthConf;
 use tollgate::config::certificates::{CertificateClientConf, CertificatesConf};
 use tollgate::config::fields::{Need, Rule};
 use tollgate::config::file::FileConf;
 use tollgate::config::identity::{
-    ApiKeyConf, ApiKeysConf, ClaimHeaderConf, ClaimsConf, FailureLimitConf, IdentityConf,
-    IdentityHeadersConf, JwksConf, JwtConf, JwtKeyConf, KeyListConf, RequiredClaimConf,
+    ClaimHeaderConf, ClaimsConf, FailureLimitConf, IdentityConf, IdentityHeadersConf, JwksConf,
+    JwtConf, JwtKeyConf, RequiredClaimConf,
 };
 use tollgate::config::introspection::IntrospectionConf;
 use tollgate::config::limit::LimitConf;
@@ -261,6 +262,7 @@ const RULES: &[&[Rule]] = &[
     ClaimsConf::RULES,
     IntrospectionConf::RULES,
     ApiKeysConf::RULES,
+    RedisKeysConf::RULES,
     KeyListConf::RULES,
     ApiKeyConf::RULES,
     LimitConf::RULES,

@@ -46,7 +46,7 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
-    /// Make API keys.
+    /// Make, show, replace and take back API keys.
     #[command(subcommand)]
     Keys(keys::Keys),
     /// Have every gateway that shares a Redis no longer believe a token, a user, an API key or a signing key.

@@ -4,8 +4,7 @@ use super::check::{Findings, rate};
 use super::decode::{Spanned, Value};
 use super::error::{Place, message};
 use super::identity::{
-    ApiKeysConf, ClaimsConf, FailuresConf, IdentityConf, IdentityHeadersConf, JwksConf, JwtConf,
-    JwtKeyConf,
+    ClaimsConf, FailuresConf, IdentityConf, IdentityHeadersConf, JwksConf, JwtConf, JwtKeyConf,
 };
 use super::material::KeySetFile;
 use super::spelling::choice;
@@ -48,10 +47,6 @@ pub(super) fn check(identity: &IdentityConf, f: &mut Findings) {
         for required in &jwt.require {
             not_longer(&required.claim, MAX_NAME, f);
         }
-    }
-    for list in &identity.api_keys {
-        not_an_identity_header(&list.header, &identity.headers, f);
-        key_list(list, f);
     }
 }
 
@@ -404,13 +399,4 @@ fn rsa_key(key: &PublicKey, n: &[u8], place: &Place, f: &mut Findings) {
     } else if Key::public(None, key, Algs::all()).is_err() {
         f.fault(place, message!("is no key that anybody signs with (found an RSA key with an impossible modulus or exponent, want an odd modulus and an odd exponent from 3 to 4294967295)"));
     }
-}
-
-fn key_list(list: &ApiKeysConf, f: &mut Findings) {
-    let keys = &list.file.keys;
-    f.names(keys.iter().map(|k| &k.id));
-    let hashes = keys
-        .iter()
-        .filter_map(|k| Some((k.hash.sound()?.0, &k.hash.place)));
-    f.unlike(hashes, |_| "the same key".to_owned());
 }

@@ -7,9 +7,11 @@
 //! A text may hold `${VAR}` from the environment, and secrets and keys may be `file:` and a path.
 //! File names start from the folder of the config file.
 
+pub mod api_keys;
 pub mod auth;
 pub mod certificates;
 mod check;
+mod check_api_keys;
 mod check_auth;
 mod check_certificates;
 mod check_identity;

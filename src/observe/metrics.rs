@@ -5,6 +5,7 @@
 //! Label values come from the configuration or from closed lists, never from a request, but for
 //! tiers, whose number is bounded.
 
+mod api_keys;
 mod define;
 mod handles;
 mod introspection;
@@ -17,6 +18,7 @@ mod route;
 mod tests;
 mod tls;
 
+pub use api_keys::{KeyListMetrics, KeyLookup};
 pub use handles::{
     Circuit, InFlight, LimiterMetrics, ListenerMetrics, TurnedAway, UpstreamMetrics,
 };
@@ -56,6 +58,7 @@ pub struct Metrics {
     limiters: Handles<LimiterMetrics>,
     redis: redis::RedisFamilies,
     revocations: revocation::RevocationFamilies,
+    keys: api_keys::KeyFamilies,
     unrouted: Arc<RouteMetrics>,
     refusals: [IntCounter; Reason::COUNT],
     /// Misses and hits.
@@ -109,6 +112,7 @@ impl Metrics {
             limiters: Handles::default(),
             redis: redis::RedisFamilies::new(&registry),
             revocations: revocation::RevocationFamilies::new(&registry),
+            keys: api_keys::KeyFamilies::new(&registry),
             registry,
             families,
         }

@@ -196,6 +196,8 @@ impl Server {
         metrics.retain_limiters(|name| of.contains(name));
         let of = names(&conf.identity.jwt, |i| &i.name);
         metrics.retain_issuers(|name| of.contains(name));
+        let of = names(&conf.identity.api_keys, |k| &k.name);
+        metrics.retain_key_lists(|name| of.contains(name));
         let of = conf.redis.as_ref().map(snapshot_redis::address);
         metrics.retain_redis(|address| of.as_deref() == Some(address));
         let of = conf

@@ -122,7 +122,7 @@ pub fn compile(conf: &FileConf, tools: &Tools<'_>) -> Result<Snapshot, Faults> {
         stores: limits.stores,
         kept: Kept {
             counts: limits.counts,
-            api_keys: identities.lists,
+            api_keys: identities.api_keys,
             seen: identities.seen,
             failures: identities.failures,
         },

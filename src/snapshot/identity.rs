@@ -1,26 +1,27 @@
 //! Compiles who may be believed: token issuers, their keys, API keys, and the headers that tell a
 //! service who calls.
 
-use super::certificates;
 use super::compile::{Findings, Tools, missed, unready};
 use super::introspection;
 use super::{ClaimHeader, IdentityHeaders, ListForm, revocation};
+use super::{api_keys as key_lists, certificates};
+use crate::config::api_keys::ApiKeysConf;
 use crate::config::auth::AuthConf;
 use crate::config::identity::{
-    ApiKeyConf, ApiKeysConf, ClaimHeaderConf, ClaimsConf, DiscoveryConf, FailureLimitConf,
-    FailuresConf, IdentityConf, IdentityHeadersConf, JwksConf, JwtConf, JwtKeyConf,
-    ListForm as FormConf, OddConf, ProfileConf, RequiredClaimConf,
+    ClaimHeaderConf, ClaimsConf, DiscoveryConf, FailureLimitConf, FailuresConf, IdentityConf,
+    IdentityHeadersConf, JwksConf, JwtConf, JwtKeyConf, ListForm as FormConf, OddConf, ProfileConf,
+    RequiredClaimConf,
 };
 use crate::config::route::RouteConf;
 use crate::config::{Entries, Fault, FileConf, Place, Spanned};
 use crate::filter::auth::failures::Failures;
-use crate::identity::api_key::{ApiKeyRecord, ApiKeys};
 use crate::identity::certificate::Certificates;
 use crate::identity::claims::{ClaimMap, ClaimPath, Wanted};
 use crate::identity::discovery::Discovery;
 use crate::identity::fetch::{self, RemoteKeys, RemoteRules};
 use crate::identity::introspect::Introspection;
 use crate::identity::jwt::{Issuer, IssuerRules, Profile, Required};
+use crate::identity::key_list::KeyList;
 use crate::identity::keyset::{KeySet, Material, Origin, StaticKey};
 use crate::identity::provider::{KeySource, Provider};
 use crate::identity::revoke::Revocations;
@@ -28,7 +29,6 @@ use crate::identity::seen::Seen;
 use crate::limit::exact::Store;
 use crate::limit::sliding_window::SlidingWindow;
 use crate::redis::Redis;
-use http::HeaderName;
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem::discriminant;
@@ -43,10 +43,8 @@ pub struct Identities {
     pub jwt: HashMap<String, Arc<Provider>>,
     /// Issuers that are asked about tokens.
     pub introspection: HashMap<String, Arc<Introspection>>,
-    /// API keys and their header.
-    pub api_keys: HashMap<String, (HeaderName, Arc<ApiKeys>)>,
     /// The lists of API keys.
-    pub lists: HashMap<String, Arc<ApiKeys>>,
+    pub api_keys: HashMap<String, Arc<KeyList>>,
     /// Tokens verified a moment ago.
     pub seen: Arc<Seen>,
     /// The issuers, in the order of the config.
@@ -90,7 +88,6 @@ impl Identities {
             jwt: HashMap::new(),
             introspection: HashMap::new(),
             api_keys: HashMap::new(),
-            lists: HashMap::new(),
             // Each entry says for which issuer and which keys it holds.
             seen: tools.before.map_or_else(
                 || Arc::new(Seen::new(SEEN)),
@@ -132,11 +129,8 @@ impl Identities {
         }
         for keys in api_keys {
             let name = keys.value.name.value.to_string();
-            match findings.keep(key_list(keys, tools)) {
-                Some((header, list)) => {
-                    all.lists.insert(name.clone(), list.clone());
-                    all.api_keys.insert(name, (header, list));
-                }
+            match findings.keep(key_lists::compile(keys, redis, tools)) {
+                Some(list) => drop(all.api_keys.insert(name, list)),
                 None => drop(all.failed.insert(name)),
             }
         }
@@ -377,45 +371,6 @@ fn written(conf: &Spanned<JwtConf>, keys: &[Spanned<JwtKeyConf>]) -> Result<KeyS
     let keys = KeySet::from_static(&all);
     let keys = keys.map_err(|e| missed(&conf.place, e))?;
     Ok(KeySource::Fixed(Arc::new(keys)))
-}
-
-fn key_list(
-    conf: &Spanned<ApiKeysConf>,
-    tools: &Tools<'_>,
-) -> Result<(HeaderName, Arc<ApiKeys>), Fault> {
-    let ApiKeysConf { name, header, file } = &conf.value;
-    if let Some(kept) = tools.before.and_then(|b| b.api_keys(&conf.value)) {
-        return Ok((header.value.name(), kept));
-    }
-    let records = file.value.keys.iter().map(|k| record(&k.value)).collect();
-    let keys = ApiKeys::new(&name.value, records).map_err(|faults| {
-        let first = faults.into_iter().next();
-        let (at, text) = first.unwrap_or((0, "no usable key".to_owned()));
-        let place = file.value.keys.get(at).map_or(&file.place, |k| &k.place);
-        missed(place, text)
-    })?;
-    Ok((header.value.name(), Arc::new(keys)))
-}
-
-fn record(conf: &ApiKeyConf) -> ApiKeyRecord {
-    let ApiKeyConf {
-        id,
-        hash,
-        client,
-        tier,
-        scopes,
-        roles,
-        expires,
-    } = conf;
-    ApiKeyRecord {
-        id: id.value.to_string(),
-        hash: hash.value.to_text(),
-        client: client.value.clone(),
-        tier: tier.as_ref().map(|t| t.value.clone()),
-        scopes: scopes.iter().map(|s| s.value.to_string()).collect(),
-        roles: roles.iter().map(|r| r.value.clone()).collect(),
-        expires_unix_s: expires.as_ref().map(|e| e.value.0),
-    }
 }
 
 /// Compiles the headers that tell a service who calls.

@@ -1,6 +1,7 @@
 //! A whole config, compiled: nothing left to look up, parse or fail on a request. One snapshot is
 //! pinned by a request for as long as it lasts.
 
+pub mod api_keys;
 pub mod auth;
 pub mod certificates;
 pub mod compile;

@@ -33,6 +33,7 @@ mod identity;
 mod introspection_core;
 mod issuers;
 mod keys;
+mod keys_redis;
 mod limits;
 mod paths;
 mod plain;

@@ -5,25 +5,29 @@ use super::{Auth, Stop, Visit};
 use crate::exchange::refusal::Refusal;
 use crate::exchange::tls::ClientCertificate;
 use crate::filter::Lookup;
-use crate::identity::api_key::{ApiKeys, KeyFault};
 use crate::identity::certificate::{CertificateName, Certificates};
 use crate::identity::introspect::{Introspection, OpaqueFault, TokenVerdict};
 use crate::identity::jwt::JwtFault;
+use crate::identity::key_list::{KeyList, KeyVerdict};
+use crate::identity::key_record::KeyFault;
 use crate::identity::principal::Principal;
 use crate::identity::provider::{self, Provider};
 use crate::identity::token::Unverified;
 use crate::observe::reason::Reason;
-use http::HeaderName;
 use std::sync::Arc;
 
 /// API keys and where they come in.
 pub struct KeyPlace {
-    /// The header.
-    pub header: HeaderName,
-    /// The parameter of the query, on routes that take keys there.
-    pub parameter: Option<String>,
-    /// The keys.
-    pub keys: Arc<ApiKeys>,
+    /// Whether they may come in the query, where the list names a parameter for it.
+    pub in_query: bool,
+    /// The list, which knows the header and the parameter.
+    pub list: Arc<KeyList>,
+}
+
+impl KeyPlace {
+    fn parameter(&self) -> Option<&str> {
+        self.list.query.as_deref().filter(|_| self.in_query)
+    }
 }
 
 /// Identities, one of which must know the client.
@@ -122,28 +126,31 @@ impl Gate {
     }
 
     fn key(&self, auth: &Auth, visit: &mut Visit<'_>) -> Result<Arc<Principal>, Stop> {
-        let mut reason = None;
-        for list in &self.keys {
-            let sent = key(&visit.request, &list.header, list.parameter.as_deref());
+        let (mut fault, mut asks, mut unavailable) = (None, Vec::new(), false);
+        for place in &self.keys {
+            let sent = key(&visit.request, &place.list.header, place.parameter());
             let Some(sent) = sent.map_err(Stop::Failed)? else {
                 continue;
             };
             // Several lists may share a header; what none of them knows is refused.
-            match list.keys.find(&sent, visit.now.unix_s()) {
-                Ok(caller) => {
-                    visit.exchange.query_key = list.parameter.as_deref().map(Box::from);
+            match place.list.judge(&sent, visit.now, visit.asked) {
+                KeyVerdict::Found(caller) => {
+                    visit.exchange.query_key = place.parameter().map(Box::from);
                     return Ok(caller);
                 }
-                Err(KeyFault::Unknown) => drop(reason.get_or_insert(Reason::ApiKeyUnknown)),
-                Err(KeyFault::Expired) => reason = Some(Reason::ApiKeyExpired),
+                KeyVerdict::Refused(found) => fault = fault.max(Some(found)),
+                KeyVerdict::Ask => asks.push(Lookup::ApiKey(place.list.clone(), sent[..].into())),
+                KeyVerdict::Unavailable => unavailable = true,
             }
         }
-        match reason {
-            Some(reason) => {
-                bar(auth, visit)?;
-                Err(Stop::Failed(reason))
-            }
-            None => Err(Stop::Missing(Reason::ApiKeyRequired)),
+        if fault.is_none() && asks.is_empty() && !unavailable {
+            return Err(Stop::Missing(Reason::ApiKeyRequired));
+        }
+        bar(auth, visit)?;
+        match (Lookup::all(asks), fault) {
+            (Some(ask), _) => Err(Stop::Ask(ask)),
+            (None, _) if unavailable => Err(unable(Reason::ApiKeysUnavailable)),
+            (None, fault) => Err(Stop::Failed(key_reason(fault))),
         }
     }
 
@@ -248,6 +255,16 @@ fn opaque_reason(fault: OpaqueFault) -> Reason {
         OpaqueFault::BadClaim("cnf") => Reason::TokenUnproven,
         OpaqueFault::BadClaim("sub") => Reason::TokenClaimMissing,
         OpaqueFault::BadClaim(_) => Reason::TokenClaim,
+    }
+}
+
+/// The reason code of each fault of a key.
+fn key_reason(fault: Option<KeyFault>) -> Reason {
+    match fault {
+        Some(KeyFault::Malformed) => Reason::ApiKeyMalformed,
+        Some(KeyFault::Unknown) | None => Reason::ApiKeyUnknown,
+        Some(KeyFault::Expired) => Reason::ApiKeyExpired,
+        Some(KeyFault::Disabled) => Reason::ApiKeyDisabled,
     }
 }
 
