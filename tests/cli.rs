@@ -300,7 +300,7 @@ fn key(stdout: &str) -> &str {
     assert_eq!(stdout.matches("tg_").count(), 1, "shown once: {stdout}");
     let first = stdout.lines().next().expect("a line");
     let key = first.strip_prefix("key (shown once): ").expect(first);
-    assert!(key.starts_with("tg_") && key.len() == 54, "{key}");
+    assert!(key.starts_with("tg_") && key.len() == 60, "{key}");
     key
 }
 

@@ -11,19 +11,22 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use tollgate::base::clock::Clock;
+use tollgate::config::api_keys::{ApiKeyConf, ApiKeysConf, KeyListConf, RedisKeysConf};
 use tollgate::config::auth::RequiredAuthConf;
 use tollgate::config::certificates::{CertificateClientConf, CertificatesConf};
 use tollgate::config::fields::{Need, Rule};
 use tollgate::config::file::FileConf;
 use tollgate::config::identity::{
-    ApiKeyConf, ApiKeysConf, ClaimHeaderConf, ClaimsConf, FailureLimitConf, IdentityConf,
-    IdentityHeadersConf, JwksConf, JwtConf, JwtKeyConf, KeyListConf, RequiredClaimConf,
+    ClaimHeaderConf, ClaimsConf, FailureLimitConf, IdentityConf, IdentityHeadersConf, JwksConf,
+    JwtConf, JwtKeyConf, RequiredClaimConf,
 };
+use tollgate::config::introspection::IntrospectionConf;
 use tollgate::config::limit::LimitConf;
 use tollgate::config::listener::{
     Http2Conf, ListenerConf, ProbesConf, ProxyProtocolConf, RedirectConf,
 };
 use tollgate::config::redis::RedisConf;
+use tollgate::config::revocation::RevocationConf;
 use tollgate::config::route::{
     HeaderChoiceConf, MatchConf, RouteConf, StreamingConf, TenantChoiceConf, WebSocketConf,
     WeightsConf,
@@ -249,6 +252,7 @@ const RULES: &[&[Rule]] = &[
     Http2Conf::RULES,
     ProbesConf::RULES,
     RedisConf::RULES,
+    RevocationConf::RULES,
     IdentityConf::RULES,
     IdentityHeadersConf::RULES,
     JwtConf::RULES,
@@ -256,7 +260,9 @@ const RULES: &[&[Rule]] = &[
     JwtKeyConf::RULES,
     RequiredClaimConf::RULES,
     ClaimsConf::RULES,
+    IntrospectionConf::RULES,
     ApiKeysConf::RULES,
+    RedisKeysConf::RULES,
     KeyListConf::RULES,
     ApiKeyConf::RULES,
     LimitConf::RULES,

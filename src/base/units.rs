@@ -126,6 +126,24 @@ pub struct Rate {
     pub per: Duration,
 }
 
+impl Rate {
+    /// The most requests of a window that a limit counts.
+    pub const MAX_COUNT: u64 = (1 << 28) - 2;
+    /// The longest window that a limit counts in: 31 days.
+    pub const MAX_WINDOW: Duration = Duration::from_secs(31 * 86_400);
+
+    /// Whether its window can be counted in: whole seconds, and not too many.
+    pub fn has_window(self) -> bool {
+        let whole = self.per.subsec_nanos() == 0;
+        whole && (Duration::from_secs(1)..=Self::MAX_WINDOW).contains(&self.per)
+    }
+
+    /// Whether a limit can count it.
+    pub fn is_countable(self) -> bool {
+        (1..=Self::MAX_COUNT).contains(&self.count) && self.has_window()
+    }
+}
+
 impl FromStr for Rate {
     type Err = String;
 
@@ -235,6 +253,18 @@ mod tests {
         for text in ["100", "100/", "/1m", "100/0s", "1.5/1m", "-1/1m", "100/1x"] {
             assert!(round::<Rate>(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn rates_that_a_limit_counts() {
+        let countable = |text: &str| text.parse::<Rate>().unwrap().is_countable();
+        assert!(
+            ["1/1s", "1000/hr", "268435454/31d"]
+                .into_iter()
+                .all(countable)
+        );
+        let not = ["0/1s", "268435455/1s", "1/999ms", "1/1500ms", "1/32d"];
+        assert!(!not.into_iter().any(countable));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! What can be judged from the file but not from one value alone: names, references, and values
 //! that do not go together. Here the process and limits; [`super::check_listener`],
-//! [`super::check_redis`], [`super::check_identity`], [`super::check_upstream`] and [`super::check_route`] have the rest.
+//! [`super::check_redis`], [`super::check_identity`], [`super::check_introspection`],
+//! [`super::check_api_keys`],
+//! [`super::check_upstream`] and [`super::check_route`] have the rest.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -14,7 +16,8 @@ use super::server::AdminConf;
 use super::spelling::{choice, hint};
 use super::value::Name;
 use super::{
-    check_certificates, check_identity, check_listener, check_redis, check_route, check_upstream,
+    check_api_keys, check_certificates, check_identity, check_introspection, check_listener,
+    check_redis, check_route, check_upstream,
 };
 use crate::base::units::Rate;
 
@@ -41,12 +44,17 @@ impl Findings {
         shown: impl Fn(&T) -> String,
     ) {
         for (value, place, earlier) in repeated(values) {
-            let (found, earlier) = (shown(&value), earlier.spot());
-            self.fault(
-                place,
-                message!("is taken (found {found} at {earlier} already, want another)"),
-            );
+            self.taken(place, &shown(&value), earlier);
         }
+    }
+
+    /// Notes a value that something else has already.
+    pub fn taken(&mut self, place: &Place, found: &str, earlier: &Place) {
+        let earlier = earlier.spot();
+        self.fault(
+            place,
+            message!("is taken (found {found} at {earlier} already, want another)"),
+        );
     }
 
     /// Notes each value that its list holds already.
@@ -182,11 +190,13 @@ pub(super) fn check(conf: &FileConf) -> Findings {
     for limit in &conf.limits {
         one_limit(limit, f);
     }
-    if let Some(redis) = &conf.redis {
-        check_redis::check(redis, f);
-    }
+    check_redis::check(conf, f);
     check_identity::check(&conf.identity, f);
+    for issuer in &conf.identity.introspection {
+        check_introspection::check(issuer, conf.redis.is_some(), f);
+    }
     check_certificates::check(conf, f);
+    check_api_keys::check(conf, f);
     check_upstream::check(&conf.upstreams, f);
     check_route::check(conf, f);
     findings
@@ -211,9 +221,7 @@ fn admin_token(admin: &AdminConf, f: &mut Findings) {
 }
 
 /// The most requests a limit can count.
-const MAX_COUNT: u64 = crate::limit::MAX_LIMIT;
-/// The longest window, in seconds: 31 days.
-const MAX_PER: u64 = 31 * 86_400;
+const MAX_COUNT: u64 = Rate::MAX_COUNT;
 
 /// Judges a rate that is to be counted.
 pub(super) fn rate(rate: &Spanned<Rate>, f: &mut Findings) {
@@ -226,8 +234,7 @@ pub(super) fn rate(rate: &Spanned<Rate>, f: &mut Findings) {
             ),
         );
     }
-    let whole = found.per.subsec_nanos() == 0;
-    if !whole || !(1..=MAX_PER).contains(&found.per.as_secs()) {
+    if !found.has_window() {
         f.fault(&rate.place, message!("has no window that can be counted in (found {found}, want whole seconds from 1s to 31d)"));
     }
 }

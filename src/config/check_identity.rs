@@ -4,8 +4,7 @@ use super::check::{Findings, rate};
 use super::decode::{Spanned, Value};
 use super::error::{Place, message};
 use super::identity::{
-    ApiKeysConf, ClaimsConf, FailuresConf, IdentityConf, IdentityHeadersConf, JwksConf, JwtConf,
-    JwtKeyConf,
+    ClaimsConf, FailuresConf, IdentityConf, IdentityHeadersConf, JwksConf, JwtConf, JwtKeyConf,
 };
 use super::material::KeySetFile;
 use super::spelling::choice;
@@ -49,10 +48,6 @@ pub(super) fn check(identity: &IdentityConf, f: &mut Findings) {
             not_longer(&required.claim, MAX_NAME, f);
         }
     }
-    for list in &identity.api_keys {
-        not_an_identity_header(&list.header, &identity.headers, f);
-        key_list(list, f);
-    }
 }
 
 fn distinct_headers(headers: &IdentityHeadersConf, f: &mut Findings) {
@@ -83,7 +78,7 @@ pub(super) fn not_an_identity_header(
 }
 
 /// Notes that not exactly one of several keys is given.
-fn exactly_one(given: &[(&str, bool)], place: &Place, f: &mut Findings) {
+pub(super) fn exactly_one(given: &[(&str, bool)], place: &Place, f: &mut Findings) {
     let found: Vec<_> = given
         .iter()
         .filter(|(_, g)| *g)
@@ -276,7 +271,7 @@ fn useless(fault: &KeySetFault, allowed: Algs) -> String {
 }
 
 /// Notes names of claims that no token is read for.
-fn claims(conf: &ClaimsConf, f: &mut Findings) {
+pub(super) fn claims(conf: &ClaimsConf, f: &mut Findings) {
     let ClaimsConf {
         user,
         scopes,
@@ -404,13 +399,4 @@ fn rsa_key(key: &PublicKey, n: &[u8], place: &Place, f: &mut Findings) {
     } else if Key::public(None, key, Algs::all()).is_err() {
         f.fault(place, message!("is no key that anybody signs with (found an RSA key with an impossible modulus or exponent, want an odd modulus and an odd exponent from 3 to 4294967295)"));
     }
-}
-
-fn key_list(list: &ApiKeysConf, f: &mut Findings) {
-    let keys = &list.file.keys;
-    f.names(keys.iter().map(|k| &k.id));
-    let hashes = keys
-        .iter()
-        .filter_map(|k| Some((k.hash.sound()?.0, &k.hash.place)));
-    f.unlike(hashes, |_| "the same key".to_owned());
 }

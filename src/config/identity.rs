@@ -1,21 +1,18 @@
-//! Who clients are: issuers of tokens, lists of API keys, and how backends are told.
+//! Who clients are: issuers of tokens, and how backends are told. Lists of API keys are in
+//! [`super::api_keys`].
 
-use std::collections::HashMap;
-use std::fmt;
-use std::path::{Path, PathBuf};
-use std::rc::Rc;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
-
+use super::api_keys::ApiKeysConf;
 use super::certificates::CertificatesConf;
-use super::decode::{Decode, Entries, Spanned, Value};
+use super::decode::{Decode, Entries, Spanned};
 use super::decoder::Decoder;
-use super::error::{Fault, Faults, Place, message};
-use super::expand;
+use super::error::Place;
 use super::fields::{conf, default, optional, required, words};
+use super::introspection::IntrospectionConf;
 use super::material::{Base64Secret, KeySetFile, Pem};
-use super::value::{Header, Name, Scope, Timestamp, Url};
-use super::yaml::{self, Content, Node};
-use crate::base::secret::{Secret, sha256};
+use super::revocation::RevocationConf;
+use super::value::{Header, Name, Url};
+use super::yaml::{Content, Node};
+use crate::base::secret::Secret;
 use crate::base::units::{Rate, Span};
 use crate::identity::alg::Alg;
 
@@ -26,6 +23,8 @@ conf! {
         headers: IdentityHeadersConf = default("{}");
         /// Issuers whose tokens (RFC 7519) are believed. Default: none.
         jwt: Vec<Spanned<JwtConf>> = default("[]");
+        /// Issuers that are asked about tokens (RFC 7662). Default: none.
+        introspection: Vec<Spanned<IntrospectionConf>> = default("[]");
         /// Lists of API keys. Default: none.
         api_keys: Vec<Spanned<ApiKeysConf>> = default("[]");
         /// Client certificates. Default: none.
@@ -35,6 +34,8 @@ conf! {
         /// How many credentials of one address may be refused before its further ones are not looked
         /// at for a while, or `off`. Those that were found good a moment ago pass all the same.
         failures: FailuresConf = default("{}");
+        /// What is not believed any more, as Redis says. Left out: nothing can be revoked.
+        revocation: Option<Spanned<RevocationConf>> = optional();
     }
 }
 
@@ -48,7 +49,8 @@ impl IdentityConf {
 
     /// Those who judge bearer tokens.
     pub fn token_names(&self) -> impl Iterator<Item = &Spanned<Name>> {
-        self.jwt.iter().map(|j| &j.name)
+        let asked = self.introspection.iter().map(|i| &i.name);
+        self.jwt.iter().map(|j| &j.name).chain(asked)
     }
 }
 
@@ -259,239 +261,5 @@ conf! {
         client: Spanned<String> = default("client_id");
         /// The client's tier. Default `tier`.
         tier: Spanned<String> = default("tier");
-    }
-}
-
-conf! {
-    /// A list of API keys.
-    pub struct ApiKeysConf {
-        /// Its name, for routes to refer to.
-        name: Spanned<Name> = required("a name such as `partners`");
-        /// The header that bears the key. Default `X-API-Key`.
-        header: Spanned<Header> = default("X-API-Key");
-        /// The file that lists them, from the config's folder.
-        file: Spanned<KeyFile> = required("a file such as `keys.yaml`");
-    }
-}
-
-/// A file of API keys and what it holds.
-#[derive(Clone, Debug)]
-pub struct KeyFile {
-    /// Where it is, as seen from the working directory.
-    pub path: PathBuf,
-    /// The keys in it.
-    pub keys: Arc<Keys>,
-}
-
-type Keys = Vec<Spanned<ApiKeyConf>>;
-
-impl PartialEq for KeyFile {
-    fn eq(&self, other: &Self) -> bool {
-        let same = || Arc::ptr_eq(&self.keys, &other.keys) || self.keys == other.keys;
-        self.path == other.path && same()
-    }
-}
-
-conf! {
-    /// What a file of API keys may hold at its top.
-    pub struct KeyListConf {
-        /// The keys.
-        keys: Vec<Spanned<ApiKeyConf>> = required("a list of keys");
-    }
-}
-
-conf! {
-    /// One API key. The key itself is written nowhere, only its digest.
-    pub struct ApiKeyConf {
-        /// Its own name, shown in logs; unique in the file.
-        id: Spanned<Name> = required("a name such as `acme-2027`");
-        /// The SHA-256 digest of the key.
-        hash: Spanned<KeyHash> = required("`sha256:` and the 64 hexadecimal digits of the key's digest");
-        /// The client it belongs to.
-        client: Spanned<String> = required("the client's name");
-        /// The client's tier. Left out: none.
-        tier: Option<Spanned<String>> = optional();
-        /// What it may do. Default: nothing in particular.
-        scopes: Vec<Spanned<Scope>> = default("[]");
-        /// Which roles it has. Default: none.
-        roles: Vec<Spanned<String>> = default("[]");
-        /// When it ends, in UTC (RFC 3339). Left out: never.
-        expires: Option<Spanned<Timestamp>> = optional();
-    }
-}
-
-/// The SHA-256 digest of an API key.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct KeyHash(pub [u8; 32]);
-
-impl KeyHash {
-    /// As it is written: `sha256:` and 64 hexadecimal digits.
-    pub fn to_text(self) -> String {
-        let digits = self.0.iter().map(|byte| format!("{byte:02x}"));
-        format!("sha256:{}", digits.collect::<String>())
-    }
-}
-
-impl fmt::Debug for KeyHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("sha256:***")
-    }
-}
-
-impl Value for KeyHash {
-    fn parse(text: &str) -> Result<Self, String> {
-        digest(text).map(Self).ok_or_else(|| {
-            // Someone may have put the key itself here.
-            let length = text.chars().count();
-            message!("is not a digest (found a text of {length} characters, want `sha256:` and 64 hexadecimal digits)")
-        })
-    }
-
-    fn stand_in() -> Self {
-        Self([0; 32])
-    }
-}
-
-fn digest(text: &str) -> Option<[u8; 32]> {
-    let hex = text.strip_prefix("sha256:")?.as_bytes();
-    let mut digest = [0; 32];
-    if hex.len() != 2 * digest.len() {
-        return None;
-    }
-    for (byte, pair) in digest.iter_mut().zip(hex.chunks(2)) {
-        let digit = |c: u8| char::from(c).to_digit(16);
-        *byte = (digit(pair[0])? << 4 | digit(pair[1])?) as u8;
-    }
-    Some(digest)
-}
-
-/// The largest file of API keys, in bytes.
-const MAX_KEY_FILE: u64 = 256 * 1024 * 1024;
-
-impl Decode for KeyFile {
-    fn decode(node: &Node, d: &mut Decoder) -> Option<Self> {
-        let text = d.text(node)?;
-        let path = d.path(&text);
-        let read = expand::read(&path, MAX_KEY_FILE);
-        let text = read.map_err(|e| d.fault(node, e)).ok()?;
-        let keys = remembered(&path, &text, || {
-            let name: Arc<str> = path.display().to_string().into();
-            let before = d.faults.len();
-            let keys = d.within(name.clone(), |d| key_list(&text, &name, d))?;
-            Some((Arc::new(keys), d.faults.len() == before))
-        })?;
-        Some(Self { path, keys })
-    }
-
-    fn stand_in(_place: &Place) -> Self {
-        let (path, keys) = Default::default();
-        Self { path, keys }
-    }
-}
-
-/// What this text of this file was read as, if a config still holds it; else what is read now. Of a
-/// hundred thousand keys that is most of the time of a reload, which seldom changes one of them.
-/// `read` says too whether it found no fault.
-fn remembered(
-    path: &Path,
-    text: &str,
-    read: impl FnOnce() -> Option<(Arc<Keys>, bool)>,
-) -> Option<Arc<Keys>> {
-    type Read = HashMap<PathBuf, ([u8; 32], Weak<Keys>)>;
-    static READ: LazyLock<Mutex<Read>> = LazyLock::new(Mutex::default);
-    let all = || READ.lock().unwrap_or_else(PoisonError::into_inner);
-    let digest = sha256(text.as_bytes());
-    let known = all().get(path).filter(|(of, _)| *of == digest).cloned();
-    if let Some(keys) = known.and_then(|(_, keys)| keys.upgrade()) {
-        return Some(keys);
-    }
-    let (keys, sound) = read()?;
-    // A variable stands for what the environment says, not the text.
-    if sound && !text.contains("${") {
-        let mut all = all();
-        all.retain(|_, (_, keys)| keys.strong_count() > 0);
-        all.insert(path.to_owned(), (digest, Arc::downgrade(&keys)));
-    }
-    Some(keys)
-}
-
-/// Reads the text of a key file, which messages call `name`.
-///
-/// # Errors
-/// Everything that is wrong with it.
-pub fn read_keys(text: &str, name: &str) -> Result<Vec<Spanned<ApiKeyConf>>, Faults> {
-    let file: Arc<str> = name.into();
-    let mut decoder = Decoder::new(file.clone(), Path::new(""), &|_| None);
-    let keys = key_list(text, &file, &mut decoder);
-    match keys {
-        Some(keys) if decoder.faults.is_empty() => Ok(keys),
-        _ => Err(Faults::sorted(decoder.faults)),
-    }
-}
-
-fn key_list(text: &str, name: &Arc<str>, d: &mut Decoder) -> Option<Vec<Spanned<ApiKeyConf>>> {
-    let root: Option<Rc<Node>> = match yaml::read(text, name) {
-        Ok(root) => root,
-        Err(fault) => {
-            d.faults.push(fault);
-            return None;
-        }
-    };
-    let Some(root) = root else {
-        let place = Place::start_of(name, "keys");
-        let text =
-            message!("is missing (found an empty file, want `keys: []` if there are none yet)");
-        d.faults.push(Fault::new(&place, text));
-        return None;
-    };
-    KeyListConf::decode(&root, d).map(|KeyListConf { keys }| keys)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config;
-
-    /// The keys of a config whose key file holds these clients.
-    fn keys(folder: &Path, clients: &[&str]) -> Arc<Keys> {
-        let digest = |n: usize| sha256(&n.to_le_bytes());
-        let entry = |(n, client): (usize, &&str)| {
-            let hash = KeyHash(digest(n)).to_text();
-            format!("  - {{ id: k{n}, hash: \"{hash}\", client: \"{client}\" }}\n")
-        };
-        let entries: String = clients.iter().enumerate().map(entry).collect();
-        std::fs::write(folder.join("keys.yaml"), format!("keys:\n{entries}")).expect("writes");
-        let text = "listeners: [{ name: l, address: \"127.0.0.1:0\" }]\n\
-                    upstreams: [{ name: u, targets: [\"127.0.0.1:1\"] }]\n\
-                    identity: { api_keys: [{ name: k, file: keys.yaml }] }\n\
-                    routes: [{ name: r, match: { path: / }, auth: { any: [k] }, to: u }]\n";
-        let env = |name: &str| (name == "CLIENT").then(|| "somebody".to_owned());
-        let loaded = config::parse(text, "test.yaml", folder, &env);
-        let loaded = loaded.unwrap_or_else(|e| panic!("{e}"));
-        loaded.conf.identity.api_keys[0]
-            .value
-            .file
-            .value
-            .keys
-            .clone()
-    }
-
-    #[test]
-    fn a_key_file_is_read_again_only_if_it_says_something_else() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let first = keys(folder.path(), &["a", "b"]);
-        let again = keys(folder.path(), &["a", "b"]);
-        assert!(Arc::ptr_eq(&first, &again));
-        let other = keys(folder.path(), &["a", "c"]);
-        assert_eq!(other[1].value.client.value, "c");
-        let back = keys(folder.path(), &["a", "b"]);
-        assert!(!Arc::ptr_eq(&first, &back) && first == back);
-        let forgotten = Arc::downgrade(&back);
-        drop((first, again, other, back));
-        assert!(forgotten.upgrade().is_none(), "nothing is held for later");
-        // What the environment says may be another thing next time.
-        let one = keys(folder.path(), &["${CLIENT}"]);
-        assert_eq!(one[0].value.client.value, "somebody");
-        assert!(!Arc::ptr_eq(&one, &keys(folder.path(), &["${CLIENT}"])));
     }
 }

@@ -7,12 +7,15 @@
 //! A text may hold `${VAR}` from the environment, and secrets and keys may be `file:` and a path.
 //! File names start from the folder of the config file.
 
+pub mod api_keys;
 pub mod auth;
 pub mod certificates;
 mod check;
+mod check_api_keys;
 mod check_auth;
 mod check_certificates;
 mod check_identity;
+mod check_introspection;
 mod check_listener;
 mod check_redis;
 mod check_route;
@@ -26,10 +29,12 @@ mod expand;
 pub mod fields;
 pub mod file;
 pub mod identity;
+pub mod introspection;
 pub mod limit;
 pub mod listener;
 pub mod material;
 pub mod redis;
+pub mod revocation;
 pub mod route;
 pub mod server;
 mod spelling;

@@ -127,12 +127,27 @@ impl Node {
 /// # Errors
 /// What makes it unreadable: bad YAML, or something outside of the subset.
 pub fn read(text: &str, file: &Arc<str>) -> Result<Option<Rc<Node>>, Fault> {
+    read_in_parts(text, file, "", &mut |_| {})
+}
+
+/// As [`read`], but the items of the list under `key` at the top are handed to `each` one after the
+/// other and are not in the tree that is returned: a tree of a long list takes twenty times its text.
+///
+/// # Errors
+/// As [`read`]; items before the fault were handed out then.
+pub fn read_in_parts(
+    text: &str,
+    file: &Arc<str>,
+    key: &str,
+    each: &mut dyn FnMut(&Node),
+) -> Result<Option<Rc<Node>>, Fault> {
     let mut builder = Builder {
         file: file.clone(),
         open: Vec::new(),
         anchors: HashMap::new(),
         nodes: 0,
         root: None,
+        list: (key, each),
     };
     let mut parser = Parser::new_from_str(text);
     while let Some(event) = parser.next_event() {
@@ -142,13 +157,15 @@ pub fn read(text: &str, file: &Arc<str>) -> Result<Option<Rc<Node>>, Fault> {
     Ok(builder.root)
 }
 
-struct Builder {
+struct Builder<'a> {
     file: Arc<str>,
     /// The lists and mappings that have begun, outermost first.
     open: Vec<Open>,
     anchors: HashMap<usize, Rc<Node>>,
     nodes: usize,
     root: Option<Rc<Node>>,
+    /// The key of the list whose items are handed out, and to whom.
+    list: (&'a str, &'a mut dyn FnMut(&Node)),
 }
 
 struct Open {
@@ -159,7 +176,16 @@ struct Open {
     key: Option<Rc<Node>>,
 }
 
-impl Builder {
+impl Builder<'_> {
+    /// Whether what stands next is an item of the list that is handed out.
+    fn hands_out(&self) -> bool {
+        let [top, list] = &self.open[..] else {
+            return false;
+        };
+        let key = top.key.as_deref().and_then(Node::text);
+        matches!(list.content, Content::List(_)) && key.is_some_and(|key| key == self.list.0)
+    }
+
     fn take(&mut self, event: Event, span: Span) -> Result<(), Fault> {
         let start = span.start;
         match event {
@@ -231,6 +257,10 @@ impl Builder {
                 "unfolds to too much (found aliases for over {MAX_NODES} values, want fewer of them)"
             );
             return Err(self.fault(start, text));
+        }
+        if self.hands_out() {
+            (self.list.1)(node);
+            return Ok(());
         }
         let node = node.clone();
         let Some(open) = self.open.last_mut() else {
@@ -379,6 +409,22 @@ mod tests {
         assert!(tree("# only a comment\n").unwrap().is_none());
         assert!(tree("~").unwrap().unwrap().is_nothing());
         assert!(!tree("''").unwrap().unwrap().is_nothing());
+    }
+
+    #[test]
+    fn a_list_in_parts_is_the_whole_list() {
+        let text = "a: &x [1]\nkeys:\n  - x: 1\n    keys: [2]\n  - *x\n  - &y z\nmore: [*y]\n";
+        let whole = tree(text).unwrap().unwrap();
+        let Content::List(items) = &whole.get("keys").unwrap().content else {
+            panic!("a list")
+        };
+        let want: Vec<String> = items.iter().map(|item| show(item)).collect();
+        let mut found = Vec::new();
+        let mut each = |node: &Node| found.push(show(node));
+        let rest = read_in_parts(text, &"t.yaml".into(), "keys", &mut each);
+        let rest = show(&rest.unwrap().unwrap());
+        assert_eq!(found, want);
+        assert_eq!(rest, show(&whole).replace(&want.join(" "), ""));
     }
 
     #[test]

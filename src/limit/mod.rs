@@ -11,13 +11,14 @@ pub mod estimate;
 pub mod exact;
 pub mod sliding_window;
 
+use crate::base::units::Rate;
 use siphasher::sip128::{Hasher128, SipHasher13};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::OnceLock;
 
 /// The largest limit a window may have, 268,435,454 requests: counts are kept in 28 bits, and
 /// the highest value marks a cell that is being claimed.
-pub const MAX_LIMIT: u64 = (1 << 28) - 2;
+pub const MAX_LIMIT: u64 = Rate::MAX_COUNT;
 
 /// The longest window, 366 days, in milliseconds.
 pub const MAX_WINDOW_MS: u64 = 366 * 86_400_000;

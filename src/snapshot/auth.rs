@@ -22,16 +22,16 @@ pub fn compile(conf: &RequiredAuthConf, place: &Place, parts: &Parts<'_>) -> Res
         roles,
         permissions,
         claims,
-        key_in_query: _,
+        key_in_query,
         mode,
     } = conf;
     let ids = parts.identities;
     let mut gates = Vec::with_capacity(all.len() + 1);
     for name in all {
-        gates.push(gate(std::slice::from_ref(name), conf, ids)?);
+        gates.push(gate(std::slice::from_ref(name), key_in_query.value, ids)?);
     }
     if !any.is_empty() {
-        gates.push(gate(any, conf, ids)?);
+        gates.push(gate(any, key_in_query.value, ids)?);
     }
     if gates.is_empty() {
         return Err(missed(place, "nobody could pass"));
@@ -50,25 +50,21 @@ pub fn compile(conf: &RequiredAuthConf, place: &Place, parts: &Parts<'_>) -> Res
         dry_run: mode.value == ModeConf::DryRun,
         seen: ids.seen.clone(),
         failures: ids.failures.clone(),
+        revocations: ids.revocations.clone(),
         metrics: parts.tools.metrics.clone(),
     })
 }
 
-fn gate(
-    names: &[Spanned<String>],
-    _conf: &RequiredAuthConf,
-    ids: &Identities,
-) -> Result<Gate, Fault> {
+fn gate(names: &[Spanned<String>], in_query: bool, ids: &Identities) -> Result<Gate, Fault> {
     let mut gate = Gate::default();
     for name in names {
         if let Some(provider) = ids.jwt.get(&name.value) {
             gate.tokens.push(provider.clone());
-        } else if let Some((header, keys)) = ids.api_keys.get(&name.value) {
-            gate.keys.push(KeyPlace {
-                header: header.clone(),
-                parameter: None,
-                keys: keys.clone(),
-            });
+        } else if let Some(issuer) = ids.introspection.get(&name.value) {
+            gate.opaque = Some(issuer.clone());
+        } else if let Some(list) = ids.api_keys.get(&name.value) {
+            let list = list.clone();
+            gate.keys.push(KeyPlace { in_query, list });
         } else if let Some(list) = ids.certificates.get(&name.value) {
             gate.certificates.push(list.clone());
         } else {
@@ -98,7 +94,7 @@ const BEARER: &str = "Bearer realm=\"tollgate\"";
 fn challenge(gates: &[Gate], scopes: &[String]) -> Challenge {
     let scopes = scopes.join(" ");
     let keys = gates.iter().flat_map(|gate| &gate.keys);
-    let mut headers: Vec<&str> = keys.map(|k| k.header.as_str()).collect();
+    let mut headers: Vec<&str> = keys.map(|k| k.list.header.as_str()).collect();
     headers.sort_unstable();
     headers.dedup();
     let key = |header: &&str| format!("ApiKey realm=\"tollgate\", header=\"{header}\"");
@@ -106,7 +102,7 @@ fn challenge(gates: &[Gate], scopes: &[String]) -> Challenge {
     if gates.iter().any(|gate| !gate.certificates.is_empty()) {
         others.push("ClientCertificate realm=\"tollgate\"".to_owned());
     }
-    let tokens = gates.iter().any(|gate| !gate.tokens.is_empty());
+    let tokens = gates.iter().any(Gate::takes_tokens);
     let with = |bearer: String| {
         let bearer = tokens.then_some(bearer);
         let all: Vec<_> = bearer.into_iter().chain(others.clone()).collect();

@@ -1,31 +1,34 @@
 //! Compiles who may be believed: token issuers, their keys, API keys, and the headers that tell a
 //! service who calls.
 
-use super::certificates;
 use super::compile::{Findings, Tools, missed, unready};
-use super::{ClaimHeader, IdentityHeaders, ListForm};
+use super::introspection;
+use super::{ClaimHeader, IdentityHeaders, ListForm, revocation};
+use super::{api_keys as key_lists, certificates};
+use crate::config::api_keys::ApiKeysConf;
 use crate::config::auth::AuthConf;
 use crate::config::identity::{
-    ApiKeyConf, ApiKeysConf, ClaimHeaderConf, ClaimsConf, DiscoveryConf, FailureLimitConf,
-    FailuresConf, IdentityConf, IdentityHeadersConf, JwksConf, JwtConf, JwtKeyConf,
-    ListForm as FormConf, OddConf, ProfileConf, RequiredClaimConf,
+    ClaimHeaderConf, ClaimsConf, DiscoveryConf, FailureLimitConf, FailuresConf, IdentityConf,
+    IdentityHeadersConf, JwksConf, JwtConf, JwtKeyConf, ListForm as FormConf, OddConf, ProfileConf,
+    RequiredClaimConf,
 };
 use crate::config::route::RouteConf;
 use crate::config::{Entries, Fault, FileConf, Place, Spanned};
 use crate::filter::auth::failures::Failures;
-use crate::identity::api_key::{ApiKeyRecord, ApiKeys};
 use crate::identity::certificate::Certificates;
 use crate::identity::claims::{ClaimMap, ClaimPath, Wanted};
 use crate::identity::discovery::Discovery;
 use crate::identity::fetch::{self, RemoteKeys, RemoteRules};
+use crate::identity::introspect::Introspection;
 use crate::identity::jwt::{Issuer, IssuerRules, Profile, Required};
+use crate::identity::key_list::KeyList;
 use crate::identity::keyset::{KeySet, Material, Origin, StaticKey};
 use crate::identity::provider::{KeySource, Provider};
+use crate::identity::revoke::Revocations;
 use crate::identity::seen::Seen;
 use crate::limit::exact::Store;
 use crate::limit::sliding_window::SlidingWindow;
 use crate::redis::Redis;
-use http::HeaderName;
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem::discriminant;
@@ -38,20 +41,24 @@ const SEEN: usize = 16_384;
 pub struct Identities {
     /// Token issuers.
     pub jwt: HashMap<String, Arc<Provider>>,
-    /// API keys and their header.
-    pub api_keys: HashMap<String, (HeaderName, Arc<ApiKeys>)>,
+    /// Issuers that are asked about tokens.
+    pub introspection: HashMap<String, Arc<Introspection>>,
     /// The lists of API keys.
-    pub lists: HashMap<String, Arc<ApiKeys>>,
+    pub api_keys: HashMap<String, Arc<KeyList>>,
     /// Tokens verified a moment ago.
     pub seen: Arc<Seen>,
     /// The issuers, in the order of the config.
     pub providers: Vec<Arc<Provider>>,
+    /// The issuers that are asked about tokens, in the order of the config.
+    pub asked: Vec<Arc<Introspection>>,
     /// The names of those that could not be compiled.
     pub failed: HashSet<String>,
     /// Client certificates.
     pub certificates: HashMap<String, Arc<Certificates>>,
     /// What of tokens is kept besides, for routes and services.
     pub wanted: Arc<[Wanted]>,
+    /// What is not believed any more.
+    pub revocations: Option<Arc<Revocations>>,
     /// How many refused credentials are borne.
     pub failures: Option<Failures>,
     /// Which roles give which permission.
@@ -62,31 +69,36 @@ impl Identities {
     /// Compiles all of them.
     pub fn compile(
         conf: &FileConf,
-        _redis: Option<&Arc<Redis>>,
+        redis: Option<&Arc<Redis>>,
         tools: &Tools<'_>,
         findings: &mut Findings,
     ) -> Self {
         let IdentityConf {
             headers,
             jwt,
+            introspection,
             api_keys,
             certificates,
             roles,
             failures,
+            revocation,
         } = &conf.identity;
+        let revocations = revocation.as_ref().zip(redis);
         let mut all = Self {
             jwt: HashMap::new(),
+            introspection: HashMap::new(),
             api_keys: HashMap::new(),
-            lists: HashMap::new(),
             // Each entry says for which issuer and which keys it holds.
             seen: tools.before.map_or_else(
                 || Arc::new(Seen::new(SEEN)),
                 |before| before.snapshot.kept.seen.clone(),
             ),
             providers: Vec::new(),
+            asked: Vec::new(),
             failed: HashSet::new(),
             certificates: certificates.iter().map(certificates::compile).collect(),
             wanted: wanted(headers, &conf.routes),
+            revocations: revocations.map(|(conf, redis)| revocation::compile(conf, redis, tools)),
             failures: findings.keep(failure_limit(failures, tools)).flatten(),
             permissions: permissions(roles),
         };
@@ -104,13 +116,21 @@ impl Identities {
             all.providers.push(provider.clone());
             all.jwt.insert(name.to_string(), provider);
         }
+        for issuer in introspection {
+            let name = issuer.value.name.value.to_string();
+            let made = introspection::compile(issuer, &all.wanted, redis, tools);
+            match findings.keep(made) {
+                Some(made) => {
+                    all.asked.push(made.clone());
+                    all.introspection.insert(name, made);
+                }
+                None => drop(all.failed.insert(name)),
+            }
+        }
         for keys in api_keys {
             let name = keys.value.name.value.to_string();
-            match findings.keep(key_list(keys, tools)) {
-                Some((header, list)) => {
-                    all.lists.insert(name.clone(), list.clone());
-                    all.api_keys.insert(name, (header, list));
-                }
+            match findings.keep(key_lists::compile(keys, redis, tools)) {
+                Some(list) => drop(all.api_keys.insert(name, list)),
                 None => drop(all.failed.insert(name)),
             }
         }
@@ -247,7 +267,8 @@ fn required(conf: &Spanned<RequiredClaimConf>) -> Result<Required, Fault> {
     })
 }
 
-fn claim_map(
+/// Compiles which claim gives what.
+pub(super) fn claim_map(
     conf: &ClaimsConf,
     profile: ProfileConf,
     wanted: &Arc<[Wanted]>,
@@ -350,45 +371,6 @@ fn written(conf: &Spanned<JwtConf>, keys: &[Spanned<JwtKeyConf>]) -> Result<KeyS
     let keys = KeySet::from_static(&all);
     let keys = keys.map_err(|e| missed(&conf.place, e))?;
     Ok(KeySource::Fixed(Arc::new(keys)))
-}
-
-fn key_list(
-    conf: &Spanned<ApiKeysConf>,
-    tools: &Tools<'_>,
-) -> Result<(HeaderName, Arc<ApiKeys>), Fault> {
-    let ApiKeysConf { name, header, file } = &conf.value;
-    if let Some(kept) = tools.before.and_then(|b| b.api_keys(&conf.value)) {
-        return Ok((header.value.name(), kept));
-    }
-    let records = file.value.keys.iter().map(|k| record(&k.value)).collect();
-    let keys = ApiKeys::new(&name.value, records).map_err(|faults| {
-        let first = faults.into_iter().next();
-        let (at, text) = first.unwrap_or((0, "no usable key".to_owned()));
-        let place = file.value.keys.get(at).map_or(&file.place, |k| &k.place);
-        missed(place, text)
-    })?;
-    Ok((header.value.name(), Arc::new(keys)))
-}
-
-fn record(conf: &ApiKeyConf) -> ApiKeyRecord {
-    let ApiKeyConf {
-        id,
-        hash,
-        client,
-        tier,
-        scopes,
-        roles,
-        expires,
-    } = conf;
-    ApiKeyRecord {
-        id: id.value.to_string(),
-        hash: hash.value.to_text(),
-        client: client.value.clone(),
-        tier: tier.as_ref().map(|t| t.value.clone()),
-        scopes: scopes.iter().map(|s| s.value.to_string()).collect(),
-        roles: roles.iter().map(|r| r.value.clone()).collect(),
-        expires_unix_s: expires.as_ref().map(|e| e.value.0),
-    }
 }
 
 /// Compiles the headers that tell a service who calls.

@@ -2,7 +2,9 @@
 //! the settings that it stands for. Editing one part of a config touches nothing of another.
 
 use super::Snapshot;
-use crate::config::identity::{ApiKeysConf, FailureLimitConf, FailuresConf, JwtConf};
+use crate::config::api_keys::ApiKeysConf;
+use crate::config::identity::{FailureLimitConf, FailuresConf, JwtConf};
+use crate::config::introspection::IntrospectionConf;
 use crate::config::limit::{LimitConf, StoreConf};
 use crate::config::server::FloodConf;
 use crate::config::upstream::UpstreamConf;
@@ -10,12 +12,14 @@ use crate::config::{FileConf, Spanned};
 use crate::filter::auth::failures::Failures;
 use crate::filter::flood::Flood;
 use crate::filter::rate_limit::Counts;
-use crate::identity::api_key::ApiKeys;
 use crate::identity::fetch::RemoteKeys;
+use crate::identity::introspect::Introspection;
+use crate::identity::key_list::{KeyList, KeySource as ListSource};
 use crate::identity::provider::{KeySource, Provider};
 use crate::identity::seen::Seen;
 use crate::limit::exact::Store;
 use crate::limit::sliding_window::SlidingWindow;
+use crate::redis::Redis;
 use crate::upstream::pool::Pool;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,7 +29,7 @@ pub struct Kept {
     /// The counts of each limit.
     pub counts: HashMap<String, Counts>,
     /// The lists of API keys.
-    pub api_keys: HashMap<String, Arc<ApiKeys>>,
+    pub api_keys: HashMap<String, Arc<KeyList>>,
     /// Tokens verified a moment ago.
     pub seen: Arc<Seen>,
     /// Refused credentials by address.
@@ -119,11 +123,38 @@ impl<'a> Before<'a> {
         Some((was, all.find(|p| p.issuer().name() == name)?))
     }
 
+    /// The issuer that is asked about tokens and goes on as it is, with what it knows.
+    pub fn introspection(self, conf: &IntrospectionConf) -> Option<Arc<Introspection>> {
+        let all = &self.conf.identity.introspection;
+        let was = named(all, |i| *i.name.value == *conf.name.value)?;
+        let mut kept = self.snapshot.introspections.iter();
+        let kept = kept.find(|i| i.name() == &*conf.name.value)?;
+        (was == conf).then(|| kept.clone())
+    }
+
     /// The list of API keys that goes on as it is.
-    pub fn api_keys(self, conf: &ApiKeysConf) -> Option<Arc<ApiKeys>> {
+    pub fn api_keys(self, conf: &ApiKeysConf) -> Option<Arc<KeyList>> {
+        let (was, list) = self.key_list(conf)?;
+        (was == conf).then(|| list.clone())
+    }
+
+    /// The keys of a list that come another way from now on.
+    pub fn key_source(self, conf: &ApiKeysConf) -> Option<ListSource> {
+        let (was, list) = self.key_list(conf)?;
+        let same = was.format == conf.format && was.file == conf.file && was.redis == conf.redis;
+        same.then(|| list.source().clone())
+    }
+
+    /// Whether a list that asks Redis would go on asking the same one.
+    pub fn same_redis(self, conf: &ApiKeysConf, redis: Option<&Arc<Redis>>) -> bool {
+        let before = self.snapshot.redis.as_ref();
+        let same = before.zip(redis).is_some_and(|(a, b)| Arc::ptr_eq(a, b));
+        conf.redis.is_none() || same
+    }
+
+    fn key_list(self, conf: &ApiKeysConf) -> Option<(&'a ApiKeysConf, &'a Arc<KeyList>)> {
         let lists = &self.conf.identity.api_keys;
         let was = named(lists, |k| *k.name.value == *conf.name.value)?;
-        let kept = self.snapshot.kept.api_keys.get(&*conf.name.value)?;
-        (was == conf).then(|| kept.clone())
+        Some((was, self.snapshot.kept.api_keys.get(&*conf.name.value)?))
     }
 }

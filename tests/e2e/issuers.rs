@@ -264,7 +264,7 @@ fn a_slow_issuer_delays_only_those_who_need_it() {
     let gateway = gateway(&issuer, &origin);
     gateway.advance_s(11);
     let gate = Gate::new();
-    let (wait, asked) = (gate.clone(), std::sync::Arc::new(AtomicUsize::new(0)));
+    let (wait, asked) = (gate.clone(), Arc::new(AtomicUsize::new(0)));
     let counter = asked.clone();
     let set = mint::jwks(&[mint::jwk("rsa-a", "a"), mint::jwk("rsa-b", "b")]);
     issuer.script(move |_| {

@@ -16,26 +16,32 @@
 )]
 
 mod answers;
+mod authorisation;
 mod blame;
 mod breaker;
+mod certificates;
 mod discovery;
 mod doors;
 mod drain;
 mod edge;
 mod exposure;
+mod failures;
 mod grpc;
 mod grpc_deadline;
 mod h2;
 mod http1;
 mod identity;
+mod introspection_core;
 mod issuers;
 mod keys;
+mod keys_redis;
 mod limits;
 mod paths;
 mod plain;
 mod redis;
 mod reload;
 mod retry;
+mod revocation;
 mod rfc_tokens;
 mod rotation;
 mod route;

@@ -5,23 +5,29 @@ use super::{Auth, Stop, Visit};
 use crate::exchange::refusal::Refusal;
 use crate::exchange::tls::ClientCertificate;
 use crate::filter::Lookup;
-use crate::identity::api_key::{ApiKeys, KeyFault};
 use crate::identity::certificate::{CertificateName, Certificates};
+use crate::identity::introspect::{Introspection, OpaqueFault, TokenVerdict};
 use crate::identity::jwt::JwtFault;
+use crate::identity::key_list::{KeyList, KeyVerdict};
+use crate::identity::key_record::KeyFault;
 use crate::identity::principal::Principal;
 use crate::identity::provider::{self, Provider};
+use crate::identity::token::Unverified;
 use crate::observe::reason::Reason;
-use http::HeaderName;
 use std::sync::Arc;
 
 /// API keys and where they come in.
 pub struct KeyPlace {
-    /// The header.
-    pub header: HeaderName,
-    /// The parameter of the query, on routes that take keys there.
-    pub parameter: Option<String>,
-    /// The keys.
-    pub keys: Arc<ApiKeys>,
+    /// Whether they may come in the query, where the list names a parameter for it.
+    pub in_query: bool,
+    /// The list, which knows the header and the parameter.
+    pub list: Arc<KeyList>,
+}
+
+impl KeyPlace {
+    fn parameter(&self) -> Option<&str> {
+        self.list.query.as_deref().filter(|_| self.in_query)
+    }
 }
 
 /// Identities, one of which must know the client.
@@ -29,6 +35,8 @@ pub struct KeyPlace {
 pub struct Gate {
     /// Issuers whose signed tokens are taken.
     pub tokens: Vec<Arc<Provider>>,
+    /// Who is asked about tokens that are not signed by any of them.
+    pub opaque: Option<Arc<Introspection>>,
     /// API keys that are taken.
     pub keys: Vec<KeyPlace>,
     /// Client certificates that are taken.
@@ -49,11 +57,11 @@ impl Gate {
             judged => return judged,
         };
         let missing = match self.key(auth, visit) {
-            Err(Stop::Missing(reason)) if self.tokens.is_empty() => reason,
-            Err(Stop::Missing(_)) => missing,
+            Err(Stop::Missing(_)) if self.takes_tokens() => missing,
+            Err(Stop::Missing(reason)) => reason,
             judged => return judged,
         };
-        let is_first = self.tokens.is_empty() && self.keys.is_empty();
+        let is_first = !self.takes_tokens() && self.keys.is_empty();
         match self.certificate(visit) {
             Err(Stop::Missing(reason)) if is_first => Err(Stop::Missing(reason)),
             Err(Stop::Missing(_)) => Err(Stop::Missing(missing)),
@@ -61,8 +69,13 @@ impl Gate {
         }
     }
 
+    /// Whether it takes bearer tokens of any kind.
+    pub fn takes_tokens(&self) -> bool {
+        !self.tokens.is_empty() || self.opaque.is_some()
+    }
+
     fn token(&self, auth: &Auth, visit: &mut Visit<'_>) -> Result<Arc<Principal>, Stop> {
-        if self.tokens.is_empty() {
+        if !self.takes_tokens() {
             return Err(Stop::Missing(Reason::CredentialsMissing));
         }
         let token = bearer(visit.request.headers).map_err(|reason| match reason {
@@ -74,12 +87,22 @@ impl Gate {
         let caller = if let Some(caller) = remembered {
             auth.metrics.token_cache(true);
             caller
+        } else if let Some(issuer) = self.who_is_asked(token) {
+            introspected(issuer, auth, token, visit)?
         } else {
             bar(auth, visit)?;
             self.verified(auth, token, visit)?
         };
         proved(&caller, visit)?;
         Ok(caller)
+    }
+
+    /// Who is to be asked about a token: it names none of the issuers whose signatures are known here.
+    fn who_is_asked(&self, token: &str) -> Option<&Arc<Introspection>> {
+        let issuer = self.opaque.as_ref()?;
+        let known = |read: Unverified| provider::choose(&self.tokens, &read).is_ok();
+        let signed = !self.tokens.is_empty() && Unverified::read(token).is_ok_and(known);
+        (!signed).then_some(issuer)
     }
 
     fn verified(
@@ -103,28 +126,31 @@ impl Gate {
     }
 
     fn key(&self, auth: &Auth, visit: &mut Visit<'_>) -> Result<Arc<Principal>, Stop> {
-        let mut reason = None;
-        for list in &self.keys {
-            let sent = key(&visit.request, &list.header, list.parameter.as_deref());
+        let (mut fault, mut asks, mut unavailable) = (None, Vec::new(), false);
+        for place in &self.keys {
+            let sent = key(&visit.request, &place.list.header, place.parameter());
             let Some(sent) = sent.map_err(Stop::Failed)? else {
                 continue;
             };
             // Several lists may share a header; what none of them knows is refused.
-            match list.keys.find(&sent, visit.now.unix_s()) {
-                Ok(caller) => {
-                    visit.exchange.query_key = list.parameter.as_deref().map(Box::from);
+            match place.list.judge(&sent, visit.now, visit.asked) {
+                KeyVerdict::Found(caller) => {
+                    visit.exchange.query_key = place.parameter().map(Box::from);
                     return Ok(caller);
                 }
-                Err(KeyFault::Unknown) => drop(reason.get_or_insert(Reason::ApiKeyUnknown)),
-                Err(KeyFault::Expired) => reason = Some(Reason::ApiKeyExpired),
+                KeyVerdict::Refused(found) => fault = fault.max(Some(found)),
+                KeyVerdict::Ask => asks.push(Lookup::ApiKey(place.list.clone(), sent[..].into())),
+                KeyVerdict::Unavailable => unavailable = true,
             }
         }
-        match reason {
-            Some(reason) => {
-                bar(auth, visit)?;
-                Err(Stop::Failed(reason))
-            }
-            None => Err(Stop::Missing(Reason::ApiKeyRequired)),
+        if fault.is_none() && asks.is_empty() && !unavailable {
+            return Err(Stop::Missing(Reason::ApiKeyRequired));
+        }
+        bar(auth, visit)?;
+        match (Lookup::all(asks), fault) {
+            (Some(ask), _) => Err(Stop::Ask(ask)),
+            (None, _) if unavailable => Err(unable(Reason::ApiKeysUnavailable)),
+            (None, fault) => Err(Stop::Failed(key_reason(fault))),
         }
     }
 
@@ -154,6 +180,29 @@ impl Gate {
             Reason::CertificateUnknown => Err(Stop::Failed(reason)),
             reason => Err(Stop::Missing(reason)),
         }
+    }
+}
+
+/// Who a token speaks for, by what its issuer says. One that is known to be good passes whatever
+/// its address did.
+fn introspected(
+    issuer: &Arc<Introspection>,
+    auth: &Auth,
+    token: &str,
+    visit: &Visit<'_>,
+) -> Result<Arc<Principal>, Stop> {
+    match issuer.judge(token, visit.now, visit.asked) {
+        TokenVerdict::Known(caller) => Ok(caller),
+        TokenVerdict::Refused(fault) => {
+            bar(auth, visit)?;
+            Err(Stop::Failed(opaque_reason(fault)))
+        }
+        TokenVerdict::Ask => {
+            bar(auth, visit)?;
+            Err(Stop::Ask(Lookup::Introspect(issuer.clone(), token.into())))
+        }
+        TokenVerdict::Unavailable => Err(unable(Reason::IntrospectionUnavailable)),
+        TokenVerdict::Invalid => Err(unable(Reason::IntrospectionInvalid)),
     }
 }
 
@@ -187,8 +236,36 @@ fn proved(caller: &Principal, visit: &Visit<'_>) -> Result<(), Stop> {
     }
 }
 
-fn unable(reason: Reason) -> Stop {
+/// Something could not be asked that would have to be.
+pub fn unable(reason: Reason) -> Stop {
     Stop::Unable(Refusal::new(reason).retry_after_ms(RETRY_MS))
+}
+
+/// The reason code of each fault of a token that its issuer is asked about.
+fn opaque_reason(fault: OpaqueFault) -> Reason {
+    match fault {
+        OpaqueFault::Malformed => Reason::TokenMalformed,
+        OpaqueFault::TooLarge => Reason::TokenTooLarge,
+        OpaqueFault::Inactive => Reason::TokenInactive,
+        OpaqueFault::Expired => Reason::TokenExpired,
+        OpaqueFault::NotYetValid => Reason::TokenNotYetValid,
+        OpaqueFault::WrongIssuer => Reason::TokenIssuer,
+        OpaqueFault::WrongAudience => Reason::TokenAudience,
+        OpaqueFault::WrongType => Reason::TokenType,
+        OpaqueFault::BadClaim("cnf") => Reason::TokenUnproven,
+        OpaqueFault::BadClaim("sub") => Reason::TokenClaimMissing,
+        OpaqueFault::BadClaim(_) => Reason::TokenClaim,
+    }
+}
+
+/// The reason code of each fault of a key.
+fn key_reason(fault: Option<KeyFault>) -> Reason {
+    match fault {
+        Some(KeyFault::Malformed) => Reason::ApiKeyMalformed,
+        Some(KeyFault::Unknown) | None => Reason::ApiKeyUnknown,
+        Some(KeyFault::Expired) => Reason::ApiKeyExpired,
+        Some(KeyFault::Disabled) => Reason::ApiKeyDisabled,
+    }
 }
 
 /// The reason code of each fault.

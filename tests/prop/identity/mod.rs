@@ -2,6 +2,7 @@
 //! refused, what is remembered holds no longer than it may.
 
 mod cache;
+mod key_cache;
 mod mint;
 mod remote;
 mod sets;
