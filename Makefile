@@ -66,6 +66,7 @@ test-long: packages target/tools/venv/installed
 	bench/edge/run slow giant
 	PROPTEST_CASES=20000 cargo test --locked --test prop
 	TOLLGATE_LONG=1 cargo test --locked --test e2e tunnel::
+	TOLLGATE_LONG=1 cargo test --locked --test e2e rotation:: -- --nocapture --test-threads=1
 	TOLLGATE_LONG=1 cargo test --locked --test cli upgrade::
 	target/tools/venv/bin/python tests/live/grpc/run.py target/debug/tollgate --calls 10000
 	bench/reload/run

@@ -432,7 +432,7 @@ impl RemoteKeys {
 
     /// Puts `set` in use, unless it holds the same keys as the one in use: cached verdicts then
     /// stay good.
-    fn adopt(&self, set: KeySet) {
+    fn adopt(&self, mut set: KeySet) {
         self.confirmed_ms.store(self.now_ms() + 1, Relaxed);
         if let Some(metrics) = self.metrics.get() {
             metrics.confirmed(self.clock.now().unix_s());
@@ -453,6 +453,9 @@ impl RemoteKeys {
         );
         for warning in set.warnings() {
             log::warn!("identity {provider}: {warning}");
+        }
+        if let Some(old) = self.current().as_ref() {
+            set.follow(old);
         }
         self.current.store(Some(Arc::new(set)));
     }

@@ -127,6 +127,8 @@ pub struct Verified {
     pub principal: Principal,
     /// Its `exp`, in Unix milliseconds, without leeway.
     pub exp_ms: u64,
+    /// [`super::key::Key::serial`] of the key that it was verified with.
+    pub key: u64,
 }
 
 impl Issuer {
@@ -240,7 +242,7 @@ impl Issuer {
         token: &Unverified,
         now_unix_ms: u64,
     ) -> Result<Verified, JwtFault> {
-        check_signature(keys, token)?;
+        let key = check_signature(keys, token)?;
         let claims = token.claims();
         self.check_audience(claims)?;
         let exp_ms = self.check_times(claims, now_unix_ms)?;
@@ -257,7 +259,11 @@ impl Issuer {
             return Err(JwtFault::MissingClaim("sub"));
         }
         principal.marks.kid = token.kid().map(Box::from);
-        Ok(Verified { principal, exp_ms })
+        Ok(Verified {
+            principal,
+            exp_ms,
+            key,
+        })
     }
 
     fn check_audience(&self, claims: &Claims) -> Result<(), JwtFault> {
@@ -346,7 +352,8 @@ impl Required {
     }
 }
 
-fn check_signature(keys: &KeySet, token: &Unverified) -> Result<(), JwtFault> {
+/// The number of the key that has made the signature.
+fn check_signature(keys: &KeySet, token: &Unverified) -> Result<u64, JwtFault> {
     let candidates = keys
         .candidates(token.alg(), token.kid())
         .map_err(|none| match none {
@@ -356,7 +363,7 @@ fn check_signature(keys: &KeySet, token: &Unverified) -> Result<(), JwtFault> {
     for key in candidates {
         match key.verify(token.alg(), token.message(), token.signature()) {
             None => return Err(JwtFault::Malformed),
-            Some(true) => return Ok(()),
+            Some(true) => return Ok(key.serial()),
             Some(false) => {}
         }
     }

@@ -8,6 +8,7 @@ use super::pem::PublicKey;
 use crate::base::secret::sha256;
 use jsonwebtoken::DecodingKey;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The longest key id taken from a token or a key set, in bytes.
 pub const MAX_KID: usize = 256;
@@ -21,6 +22,7 @@ pub struct Key {
     kid: Option<Box<str>>,
     algs: Algs,
     print: [u8; 32],
+    serial: u64,
     decoding: DecodingKey,
 }
 
@@ -84,6 +86,7 @@ impl Key {
         parts: &[&[u8]],
         decoding: DecodingKey,
     ) -> Result<Key, String> {
+        static SERIAL: AtomicU64 = AtomicU64::new(1);
         if kid.is_some_and(|kid| kid.is_empty() || kid.len() > MAX_KID) {
             return Err(format!(
                 "found an empty or too long kid, want 1 to {MAX_KID} bytes"
@@ -95,6 +98,7 @@ impl Key {
             kid,
             algs,
             print,
+            serial: SERIAL.fetch_add(1, Relaxed),
             decoding,
         })
     }
@@ -107,6 +111,17 @@ impl Key {
     /// The algorithms this key may verify; never empty.
     pub fn algs(&self) -> Algs {
         self.algs
+    }
+
+    /// A number that no other key of this process has, but for one that is in every way the same and
+    /// came in its place; a cached verdict names it.
+    pub fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    /// Takes the place of a key that is in every way the same.
+    pub(super) fn replace(&mut self, same: &Key) {
+        self.serial = same.serial;
     }
 
     /// A digest of everything that makes this key what it is.

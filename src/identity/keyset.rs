@@ -152,7 +152,22 @@ impl KeySet {
         })
     }
 
-    /// A number that no other key set of this process has; a cached verdict names it.
+    /// Takes the place of an older set: what was verified with a key that is in both stays verified.
+    pub fn follow(&mut self, old: &KeySet) {
+        for key in &mut self.keys {
+            let same = old.keys.iter().find(|known| known.print() == key.print());
+            if let Some(same) = same {
+                key.replace(same);
+            }
+        }
+    }
+
+    /// Whether it holds the key of this number.
+    pub fn holds(&self, serial: u64) -> bool {
+        self.keys.iter().any(|key| key.serial() == serial)
+    }
+
+    /// A number that no other key set of this process has.
     pub fn generation(&self) -> u64 {
         self.generation
     }

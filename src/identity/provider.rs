@@ -27,10 +27,13 @@ impl KeySource {
         }
     }
 
-    fn generation(&self) -> Option<u64> {
+    fn holds(&self, key: u64) -> bool {
         match self {
-            KeySource::Fixed(keys) => Some(keys.generation()),
-            KeySource::Remote(remote) => remote.current().as_ref().map(|keys| keys.generation()),
+            KeySource::Fixed(keys) => keys.holds(key),
+            KeySource::Remote(remote) => {
+                let current = remote.current();
+                current.as_ref().is_some_and(|keys| keys.holds(key))
+            }
         }
     }
 }
@@ -78,13 +81,12 @@ pub fn remembered(
     token: &str,
     now_unix_ms: u64,
 ) -> Option<Arc<Principal>> {
-    let current = |serial| {
-        let accepted = providers
-            .iter()
-            .find(|provider| provider.issuer.serial() == serial);
-        accepted.and_then(|provider| provider.source.generation())
+    let counts = |stamp: Stamp| {
+        let mut accepted = providers.iter();
+        let provider = accepted.find(|provider| provider.issuer.serial() == stamp.issuer);
+        provider.is_some_and(|provider| provider.source.holds(stamp.key))
     };
-    seen.get(token.as_bytes(), now_unix_ms, current)
+    seen.get(token.as_bytes(), now_unix_ms, counts)
 }
 
 /// Judges `token` as [`authenticate`] does, whether or not it is remembered.
@@ -184,7 +186,7 @@ impl Provider {
             Ok(verified) => {
                 let stamp = Stamp {
                     issuer: self.issuer.serial(),
-                    keys: keys.generation(),
+                    key: verified.key,
                 };
                 Ok((verified, stamp))
             }

@@ -8,8 +8,9 @@
 //! and the hash's key is random per process.
 //!
 //! An entry answers only before the token's own `exp` (the leeway is not used: in those last
-//! seconds a token is verified anew each time), for the issuer as it was compiled, and for the
-//! key set that verified it. A reload or a key rotation thereby forgets it at once.
+//! seconds a token is verified anew each time), for the issuer as it was compiled, and while that
+//! issuer has the key that verified it. A reload or the end of a key thereby forgets it at once; a
+//! key that comes beside it does not.
 //!
 //! Memory: at most `capacity` entries of at most [`MAX_TOKEN`] bytes and the principal read from
 //! them, about 10 KiB each in the worst case and about 1.5 KiB for usual tokens.
@@ -26,13 +27,13 @@ pub const MAX_TOKEN: usize = 4 * 1024;
 /// Places in one set.
 const WAYS: usize = 4;
 
-/// By whom and with which keys a token was verified.
+/// By whom and with which key a token was verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     /// [`super::jwt::Issuer::serial`].
     pub issuer: u64,
-    /// [`super::keyset::KeySet::generation`].
-    pub keys: u64,
+    /// [`super::key::Key::serial`].
+    pub key: u64,
 }
 
 struct Entry {
@@ -74,13 +75,12 @@ impl Seen {
     }
 
     /// The caller that `token` was found to speak for, if that still holds at `now_unix_ms`.
-    /// `current` gives the generation of the keys that the issuer of this serial has now, or
-    /// None for an issuer that is not accepted here.
+    /// `counts` says whether that issuer is accepted here and still has that key.
     pub fn get(
         &self,
         token: &[u8],
         now_unix_ms: u64,
-        current: impl Fn(u64) -> Option<u64>,
+        counts: impl Fn(Stamp) -> bool,
     ) -> Option<Arc<Principal>> {
         let (set, tag) = self.place(token);
         for (own, place) in set.tags.iter().zip(&set.places) {
@@ -91,8 +91,7 @@ impl Seen {
             let Some(entry) = entry.as_deref().filter(|entry| *entry.token == *token) else {
                 continue;
             };
-            let holds =
-                now_unix_ms < entry.exp_ms && current(entry.stamp.issuer) == Some(entry.stamp.keys);
+            let holds = now_unix_ms < entry.exp_ms && counts(entry.stamp);
             return holds.then(|| Arc::clone(&entry.principal));
         }
         None
@@ -153,7 +152,7 @@ mod tests {
     use super::*;
     use crate::identity::principal::Method;
 
-    const STAMP: Stamp = Stamp { issuer: 1, keys: 7 };
+    const STAMP: Stamp = Stamp { issuer: 1, key: 7 };
 
     fn caller(name: &str) -> Arc<Principal> {
         Arc::new(Principal {
@@ -162,8 +161,8 @@ mod tests {
         })
     }
 
-    fn current(issuer: u64) -> Option<u64> {
-        (issuer == 1).then_some(7)
+    fn current(stamp: Stamp) -> bool {
+        stamp == STAMP
     }
 
     #[test]
@@ -180,19 +179,19 @@ mod tests {
     }
 
     #[test]
-    fn only_for_the_same_issuer_and_keys() {
+    fn only_for_the_same_issuer_and_key() {
         let seen = Seen::new(64);
         seen.put(b"token", STAMP, 1000, 0, caller("u"));
-        assert!(seen.get(b"token", 1, |_| None).is_none());
-        assert!(seen.get(b"token", 1, |_| Some(8)).is_none());
+        assert!(seen.get(b"token", 1, |_| false).is_none());
+        assert!(seen.get(b"token", 1, |stamp| stamp.key == 8).is_none());
         assert!(seen.get(b"token", 1, current).is_some());
-        let moved = Stamp { issuer: 1, keys: 8 };
+        let moved = Stamp { issuer: 1, key: 8 };
         seen.put(b"token", moved, 1000, 0, caller("u"));
         assert!(
             seen.get(b"token", 1, current).is_none(),
-            "verified with the newer keys"
+            "verified with the newer key"
         );
-        assert!(seen.get(b"token", 1, |_| Some(8)).is_some());
+        assert!(seen.get(b"token", 1, |stamp| stamp.key == 8).is_some());
     }
 
     #[test]

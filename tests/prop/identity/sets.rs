@@ -205,6 +205,13 @@ fn sets_are_told_apart_by_their_keys() {
     let one = fetched(&[a.clone(), b.clone()]).unwrap();
     let two = fetched(&[b, a.clone()]).unwrap();
     assert!(one.same_keys(&two) && one.generation() != two.generation());
+    // A set that follows another goes on with the keys that are in both, and with no others.
+    let mut next = fetched(&[Signer::RsaA.jwk(Some("a")), Signer::P256.jwk(Some("c"))]).unwrap();
+    let before = fetched(&[Signer::RsaA.jwk(Some("a")), Signer::P256.jwk(Some("b"))]).unwrap();
+    let kept = before.keys()[0].serial();
+    assert!(!next.holds(kept));
+    next.follow(&before);
+    assert!(next.holds(kept) && !next.holds(before.keys()[1].serial()));
     assert!(!one.same_keys(&fetched(&[a]).unwrap()));
     let (renamed, bound) = (rsa(&json!({"kid": "k2"})), rsa(&json!({"alg": "RS256"})));
     let plain = fetched(&[rsa(&json!({}))]).unwrap();
