@@ -65,6 +65,11 @@ impl Findings {
     pub fn keep<T>(&mut self, made: Result<T, Fault>) -> Option<T> {
         made.map_err(|fault| self.0.push(fault)).ok()
     }
+
+    /// The same of what need not be there.
+    fn keep_any<T>(&mut self, made: Option<Result<T, Fault>>) -> Option<T> {
+        made.and_then(|made| self.keep(made))
+    }
 }
 
 /// Compiles a config.
@@ -87,19 +92,16 @@ pub fn compile(conf: &FileConf, tools: &Tools<'_>) -> Result<Snapshot, Faults> {
         routes,
     } = conf;
     let mut findings = Findings::default();
-    let shared = redis.as_ref().map(|conf| redis::compile(conf, tools));
-    let shared = shared.and_then(|made| findings.keep(made));
+    let shared = findings.keep_any(redis.as_ref().map(|conf| redis::compile(conf, tools)));
     let identities = Identities::compile(conf, shared.as_ref(), tools, &mut findings);
     let limits = Limits::compile(limits, tools, &mut findings);
-    let flood = flood.as_ref().map(|flood| flood_limit(flood, tools));
-    let flood = flood.and_then(|made| findings.keep(made));
-    let pools = upstreams.iter();
-    let pools = pools.filter_map(|u| findings.keep(upstreams::compile(&u.value, tools)));
-    let pools: Vec<_> = pools.collect();
-    let by_name: Pools = pools
+    let flood = findings.keep_any(flood.as_ref().map(|flood| flood_limit(flood, tools)));
+    let pools: Vec<_> = upstreams
         .iter()
-        .map(|p| (p.spec.name.to_string(), p.clone()))
+        .filter_map(|u| findings.keep(upstreams::compile(&u.value, tools)))
         .collect();
+    let by_name = pools.iter().map(|p| (p.spec.name.to_string(), p.clone()));
+    let by_name: Pools = by_name.collect();
     let parts = routes::Parts {
         identities: &identities,
         limits: &limits,

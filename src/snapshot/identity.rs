@@ -83,7 +83,6 @@ impl Identities {
             failures,
             revocation,
         } = &conf.identity;
-        let revocations = revocation.as_ref().zip(redis);
         let mut all = Self {
             jwt: HashMap::new(),
             introspection: HashMap::new(),
@@ -98,7 +97,7 @@ impl Identities {
             failed: HashSet::new(),
             certificates: certificates.iter().map(certificates::compile).collect(),
             wanted: wanted(headers, &conf.routes),
-            revocations: revocations.map(|(conf, redis)| revocation::compile(conf, redis, tools)),
+            revocations: revocation::compile(revocation.as_ref(), redis, tools),
             failures: findings.keep(failure_limit(failures, tools)).flatten(),
             permissions: permissions(roles),
         };
