@@ -5,6 +5,7 @@ use crate::breaker::State;
 use crate::gateway::answer::Answer;
 use crate::gateway::{Shared, probe};
 use crate::identity::provider::KeySource;
+use crate::identity::revoke::RevocationStatus;
 use crate::route::host;
 use async_trait::async_trait;
 use http::header::{
@@ -112,9 +113,10 @@ impl Admin {
             probe::READY => probe::ready(&self.shared),
             probe::METRICS => probe::metrics(&self.shared),
             "/status" => status(&self.shared),
+            "/revocations" => revocations(&self.shared),
             _ => probe::text(
                 404,
-                "there is /health, /ready, /metrics, /status, /reload and /upgrade\n",
+                "there is /health, /ready, /metrics, /status, /revocations, /reload and /upgrade\n",
             ),
         }
     }
@@ -238,14 +240,41 @@ fn status(shared: &Shared) -> Answer {
             }
         })
         .collect();
+    let introspection: Vec<Value> = snapshot
+        .introspections
+        .iter()
+        .map(|issuer| {
+            let s = issuer.status();
+            json!({ "name": issuer.name(), "answered": s.answered, "failed": s.failed,
+                "given_up": s.given_up })
+        })
+        .collect();
     let routes: Vec<&str> = snapshot.routes.iter().map(|r| &*r.name).collect();
     let in_use = shared.in_use.load();
     let config = json!({ "hash": in_use.hash, "loaded_at": in_use.since_s,
         "last_reload_fault": in_use.fault });
     let all = json!({ "version": env!("CARGO_PKG_VERSION"), "pid": std::process::id(),
         "ready": shared.is_ready(), "config": config,
-        "upstreams": upstreams, "issuers": issuers, "routes": routes,
+        "upstreams": upstreams, "issuers": issuers, "introspection": introspection, "routes": routes,
         "access_log_dropped": shared.access_log.dropped() });
+    json(200, &all)
+}
+
+/// How well it is known what is revoked.
+fn revocations(shared: &Shared) -> Answer {
+    let snapshot = shared.snapshot.load();
+    let Some(revocations) = &snapshot.revocations else {
+        return probe::text(404, "`identity.revocation` is not in the config\n");
+    };
+    let RevocationStatus {
+        entries,
+        lag_s,
+        listening,
+        last_scan_s,
+        stale,
+    } = revocations.status();
+    let all = json!({ "entries": entries, "lag_s": lag_s, "listening": listening,
+        "last_scan_at": last_scan_s, "stale": stale });
     json(200, &all)
 }
 

@@ -20,11 +20,13 @@ use tollgate::config::identity::{
     ClaimHeaderConf, ClaimsConf, FailureLimitConf, IdentityConf, IdentityHeadersConf, JwksConf,
     JwtConf, JwtKeyConf, RequiredClaimConf,
 };
+use tollgate::config::introspection::IntrospectionConf;
 use tollgate::config::limit::LimitConf;
 use tollgate::config::listener::{
     Http2Conf, ListenerConf, ProbesConf, ProxyProtocolConf, RedirectConf,
 };
 use tollgate::config::redis::RedisConf;
+use tollgate::config::revocation::RevocationConf;
 use tollgate::config::route::{
     HeaderChoiceConf, MatchConf, RouteConf, StreamingConf, TenantChoiceConf, WebSocketConf,
     WeightsConf,
@@ -250,6 +252,7 @@ const RULES: &[&[Rule]] = &[
     Http2Conf::RULES,
     ProbesConf::RULES,
     RedisConf::RULES,
+    RevocationConf::RULES,
     IdentityConf::RULES,
     IdentityHeadersConf::RULES,
     JwtConf::RULES,
@@ -257,6 +260,7 @@ const RULES: &[&[Rule]] = &[
     JwtKeyConf::RULES,
     RequiredClaimConf::RULES,
     ClaimsConf::RULES,
+    IntrospectionConf::RULES,
     ApiKeysConf::RULES,
     RedisKeysConf::RULES,
     KeyListConf::RULES,

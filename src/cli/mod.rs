@@ -6,6 +6,7 @@ pub mod demo;
 pub mod help;
 pub mod keys;
 mod messages;
+pub mod revoke;
 pub mod run;
 
 use clap::{Args, Parser, Subcommand};
@@ -48,6 +49,8 @@ enum Command {
     /// Make, show, replace and take back API keys.
     #[command(subcommand)]
     Keys(keys::Keys),
+    /// Have every gateway that shares a Redis no longer believe a token, a user, an API key or a signing key.
+    Revoke(revoke::Revoke),
     /// Print completions for a shell.
     Completions {
         /// For which one.
@@ -105,6 +108,7 @@ pub fn main() -> ExitCode {
         Command::Upgrade(args) => ask::run(&args.config.config, ask::Asked::Upgrade(args.timeout)),
         Command::Demo { check } => demo::run(check),
         Command::Keys(keys) => keys::run(keys),
+        Command::Revoke(revoke) => revoke::run(revoke),
         Command::Completions { shell } => help::completions(shell),
         Command::Man { out } => help::man(out.as_deref()),
     }

@@ -1,6 +1,7 @@
 //! What can be judged from the file but not from one value alone: names, references, and values
 //! that do not go together. Here the process and limits; [`super::check_listener`],
-//! [`super::check_redis`], [`super::check_identity`], [`super::check_api_keys`],
+//! [`super::check_redis`], [`super::check_identity`], [`super::check_introspection`],
+//! [`super::check_api_keys`],
 //! [`super::check_upstream`] and [`super::check_route`] have the rest.
 
 use std::collections::HashMap;
@@ -15,8 +16,8 @@ use super::server::AdminConf;
 use super::spelling::{choice, hint};
 use super::value::Name;
 use super::{
-    check_api_keys, check_certificates, check_identity, check_listener, check_redis, check_route,
-    check_upstream,
+    check_api_keys, check_certificates, check_identity, check_introspection, check_listener,
+    check_redis, check_route, check_upstream,
 };
 use crate::base::units::Rate;
 
@@ -189,10 +190,11 @@ pub(super) fn check(conf: &FileConf) -> Findings {
     for limit in &conf.limits {
         one_limit(limit, f);
     }
-    if let Some(redis) = &conf.redis {
-        check_redis::check(redis, f);
-    }
+    check_redis::check(conf, f);
     check_identity::check(&conf.identity, f);
+    for issuer in &conf.identity.introspection {
+        check_introspection::check(issuer, conf.redis.is_some(), f);
+    }
     check_certificates::check(conf, f);
     check_api_keys::check(conf, f);
     check_upstream::check(&conf.upstreams, f);

@@ -39,6 +39,7 @@ pub(super) fn check(
     }
     issuers_differ(auth, conf, f);
     all_at_once(auth, conf, f);
+    one_is_asked(&auth.any, conf, f);
     nobody_in_particular(auth, f);
     permissions(auth, conf, f);
     claims(auth, place, conf, f);
@@ -98,6 +99,20 @@ fn all_at_once(auth: &RequiredAuthConf, conf: &FileConf, f: &mut Findings) {
         .find(|n| token.is_some_and(|t| *t != n.value));
     if let (true, Some(first)) = (tokens_alone, other) {
         f.fault(&first.place, message!("cannot hold beside `all` (found issuers of tokens alone here and one there, want another kind of identity: a request bears one token)"));
+    }
+}
+
+/// A token that names no issuer does not say which one to ask.
+fn one_is_asked(any: &[Spanned<String>], conf: &FileConf, f: &mut Findings) {
+    let asked = |name: &&Spanned<String>| {
+        let mut all = conf.identity.introspection.iter();
+        name.sound().is_some() && all.any(|i| *i.name.value == *name.value)
+    };
+    let mut all = any.iter().filter(asked);
+    if let (Some(first), Some(other)) = (all.next(), all.next())
+        && first.value != other.value
+    {
+        f.fault(&other.place, message!("cannot stand beside `{}` (found two issuers that are asked about tokens under `any`, want one: a token does not say which of them to ask)", first.value));
     }
 }
 

@@ -271,7 +271,7 @@ fn useless(fault: &KeySetFault, allowed: Algs) -> String {
 }
 
 /// Notes names of claims that no token is read for.
-fn claims(conf: &ClaimsConf, f: &mut Findings) {
+pub(super) fn claims(conf: &ClaimsConf, f: &mut Findings) {
     let ClaimsConf {
         user,
         scopes,

@@ -3,10 +3,22 @@
 use super::check::Findings;
 use super::check_upstream_tls::pair;
 use super::error::message;
+use super::file::FileConf;
 use super::redis::RedisConf;
 
-/// Judges `redis`.
-pub(super) fn check(redis: &RedisConf, f: &mut Findings) {
+/// Judges `redis`, and whether it is there for those who need it.
+pub(super) fn check(conf: &FileConf, f: &mut Findings) {
+    match (&conf.redis, &conf.identity.revocation) {
+        (Some(redis), _) => server(redis, f),
+        (None, Some(revocation)) => f.fault(
+            &revocation.place,
+            message!("needs a Redis server (found no `redis`, want one: it holds what is revoked, for all gateways)"),
+        ),
+        (None, None) => {}
+    }
+}
+
+fn server(redis: &RedisConf, f: &mut Findings) {
     if let (Some(username), None) = (&redis.username, &redis.password) {
         f.fault(
             &username.place,

@@ -113,19 +113,24 @@ impl Found {
         let IdentityConf {
             headers,
             jwt,
+            introspection,
             api_keys,
             certificates,
             roles,
             failures,
+            revocation,
         } = new;
         self.whole("identity.headers", old.headers == *headers, false);
         self.items("issuer", &old.jwt, jwt, |i| &i.name.value);
+        let (old_asked, asked) = (&old.introspection, introspection);
+        self.items("introspection", old_asked, asked, |i| &i.name.value);
         self.items("API keys", &old.api_keys, api_keys, |k| &k.name.value);
         self.items("certificates", &old.certificates, certificates, |c| {
             &c.name.value
         });
         self.whole("identity.roles", old.roles == *roles, false);
         self.whole("identity.failures", old.failures == *failures, false);
+        self.whole("identity.revocation", old.revocation == *revocation, false);
     }
 
     /// What goes by names: first what was there, in its order, then what is new.

@@ -7,7 +7,9 @@ use super::decode::{Decode, Entries, Spanned};
 use super::decoder::Decoder;
 use super::error::Place;
 use super::fields::{conf, default, optional, required, words};
+use super::introspection::IntrospectionConf;
 use super::material::{Base64Secret, KeySetFile, Pem};
+use super::revocation::RevocationConf;
 use super::value::{Header, Name, Url};
 use super::yaml::{Content, Node};
 use crate::base::secret::Secret;
@@ -21,6 +23,8 @@ conf! {
         headers: IdentityHeadersConf = default("{}");
         /// Issuers whose tokens (RFC 7519) are believed. Default: none.
         jwt: Vec<Spanned<JwtConf>> = default("[]");
+        /// Issuers that are asked about tokens (RFC 7662). Default: none.
+        introspection: Vec<Spanned<IntrospectionConf>> = default("[]");
         /// Lists of API keys. Default: none.
         api_keys: Vec<Spanned<ApiKeysConf>> = default("[]");
         /// Client certificates. Default: none.
@@ -30,6 +34,8 @@ conf! {
         /// How many credentials of one address may be refused before its further ones are not looked
         /// at for a while, or `off`. Those that were found good a moment ago pass all the same.
         failures: FailuresConf = default("{}");
+        /// What is not believed any more, as Redis says. Left out: nothing can be revoked.
+        revocation: Option<Spanned<RevocationConf>> = optional();
     }
 }
 
@@ -43,7 +49,8 @@ impl IdentityConf {
 
     /// Those who judge bearer tokens.
     pub fn token_names(&self) -> impl Iterator<Item = &Spanned<Name>> {
-        self.jwt.iter().map(|j| &j.name)
+        let asked = self.introspection.iter().map(|i| &i.name);
+        self.jwt.iter().map(|j| &j.name).chain(asked)
     }
 }
 

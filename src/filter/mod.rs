@@ -8,6 +8,7 @@ pub mod flood;
 pub mod rate_limit;
 
 use crate::exchange::refusal::Refusal;
+use crate::identity::introspect::Introspection;
 use crate::identity::key_list::KeyList;
 use crate::identity::provider::Provider;
 use std::sync::Arc;
@@ -33,6 +34,8 @@ impl Verdict {
 pub enum Lookup {
     /// Fetch an issuer's keys: none were ever loaded, or this token names an unknown one.
     Keys(Arc<Provider>, Box<str>),
+    /// Ask an issuer about this token.
+    Introspect(Arc<Introspection>, Box<str>),
     /// Look this API key up in its list.
     ApiKey(Arc<KeyList>, Box<[u8]>),
     /// Make all of these.
@@ -52,6 +55,7 @@ impl Lookup {
     pub async fn make(self) {
         match self {
             Self::Keys(provider, token) => provider.refetch(&token).await,
+            Self::Introspect(issuer, token) => issuer.look_up(&token).await,
             Self::ApiKey(list, key) => list.look_up(&key).await,
             Self::Several(lookups) => {
                 // There are two at most, and each has its own bound.

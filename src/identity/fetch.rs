@@ -26,6 +26,7 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 pub use http::FETCH_TIMEOUT;
+pub(super) use http::chain;
 
 /// The shortest lifetime of keys, whatever the issuer's `Cache-Control` says.
 pub const MIN_REFRESH: Duration = Duration::from_secs(60);

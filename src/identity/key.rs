@@ -1,5 +1,8 @@
 //! One verification key: what it may verify is fixed when it is made.
 
+#[cfg(test)]
+mod vectors;
+
 use super::alg::{Alg, Algs, KeyKind};
 use super::pem::PublicKey;
 use crate::base::secret::sha256;

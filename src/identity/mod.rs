@@ -1,7 +1,8 @@
 //! Who is calling: tokens and keys go in, a [`principal::Principal`] or a closed fault comes out.
 //!
 //! Everything here is pure but for [`fetch`], which keeps an issuer's published keys fresh, and
-//! [`key_redis`], which asks Redis for API keys.
+//! [`introspect`], which asks an issuer about tokens that only it can read, and [`key_redis`], which
+//! asks Redis for API keys.
 //! [`provider::authenticate`] is the way in for a token, [`key_list::KeyList::judge`] for a key.
 
 pub mod alg;
@@ -12,6 +13,7 @@ pub mod claims;
 pub mod desk;
 pub mod discovery;
 pub mod fetch;
+pub mod introspect;
 pub mod json;
 pub mod jwk;
 pub mod jwt;
@@ -25,6 +27,7 @@ pub mod keyset;
 pub mod pem;
 pub mod principal;
 pub mod provider;
+pub mod revoke;
 pub mod rfc3339;
 pub mod seen;
 pub mod token;

@@ -10,10 +10,12 @@
 mod fault;
 mod link;
 mod listen;
+mod once;
 mod pace;
 pub mod rules;
 pub mod watch;
 
+pub use once::{Asked, ask};
 pub use rules::{RedisRules, TlsRules};
 pub use watch::{Watch, Watcher};
 

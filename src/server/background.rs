@@ -1,8 +1,10 @@
-//! What runs beside the requests: name resolution, health checks, key sets, Redis, certificates.
+//! What runs beside the requests: name resolution, health checks, key sets, questions about tokens,
+//! Redis, revocations, certificates.
 
 use crate::edge::tls::{self, Tls};
 use crate::identity::fetch::RemoteKeys;
 use crate::identity::provider::KeySource;
+use crate::identity::revoke::Revocations;
 use crate::redis::Redis;
 use crate::snapshot::Snapshot;
 use crate::upstream::pool::Pool;
@@ -29,8 +31,46 @@ pub(super) struct Background {
 #[derive(Default)]
 struct Tasks {
     certificates: Option<JoinHandle<()>>,
-    issuers: Vec<(Arc<RemoteKeys>, JoinHandle<()>)>,
-    redis: Vec<(Arc<Redis>, JoinHandle<()>)>,
+    issuers: Serving<RemoteKeys>,
+    redis: Serving<Redis>,
+    revocations: Serving<Revocations>,
+}
+
+/// Tasks that serve one thing each.
+struct Serving<T>(Vec<(Arc<T>, JoinHandle<()>)>);
+
+impl<T> Default for Serving<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T> Serving<T> {
+    /// Starts the task of a thing that has none; false if it has.
+    fn begin<F>(&mut self, runtime: &Runtime, one: &Arc<T>, run: impl FnOnce(Arc<T>) -> F) -> bool
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let new = !self.0.iter().any(|(known, _)| Arc::ptr_eq(known, one));
+        if new {
+            self.0.push((one.clone(), runtime.spawn(run(one.clone()))));
+        }
+        new
+    }
+
+    /// Ends the tasks of all others.
+    fn keep<'a>(&mut self, used: impl Iterator<Item = &'a Arc<T>> + Clone)
+    where
+        T: 'a,
+    {
+        self.0.retain(|(one, run)| {
+            let stays = used.clone().any(|known| Arc::ptr_eq(known, one));
+            if !stays {
+                run.abort();
+            }
+            stays
+        });
+    }
 }
 
 impl Background {
@@ -73,29 +113,32 @@ impl Background {
             }
         }
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        let stop = || self.stop.subscribe();
         if let Some(redis) = &snapshot.redis
-            && !tasks
-                .redis
-                .iter()
-                .any(|(known, _)| Arc::ptr_eq(known, redis))
+            && tasks.redis.begin(runtime, redis, |one| one.run(stop()))
         {
-            let run = runtime.spawn(redis.clone().run(self.stop.subscribe()));
-            tasks.redis.push((redis.clone(), run));
             let redis = redis.clone();
             first.spawn_on(async move { redis.first().await }, runtime.handle());
         }
+        if let Some(revoked) = &snapshot.revocations
+            && tasks
+                .revocations
+                .begin(runtime, revoked, |one| one.run(stop()))
+        {
+            let revoked = revoked.clone();
+            first.spawn_on(async move { revoked.first().await }, runtime.handle());
+        }
         for keys in remote(snapshot) {
-            if tasks
-                .issuers
-                .iter()
-                .any(|(known, _)| Arc::ptr_eq(known, keys))
-            {
-                continue;
+            if tasks.issuers.begin(runtime, keys, |one| one.run(stop())) {
+                let keys = keys.clone();
+                first.spawn_on(async move { keys.first().await }, runtime.handle());
             }
-            let run = runtime.spawn(keys.clone().run(self.stop.subscribe()));
-            tasks.issuers.push((keys.clone(), run));
-            let keys = keys.clone();
-            first.spawn_on(async move { keys.first().await }, runtime.handle());
+        }
+        for introspection in &snapshot.introspections {
+            // It ends by itself, with the last snapshot that has it.
+            if let Some(task) = introspection.task(self.stop.subscribe()) {
+                runtime.spawn(task);
+            }
         }
         runtime.block_on(async {
             let all = async { while first.join_next().await.is_some() {} };
@@ -111,21 +154,9 @@ impl Background {
             return;
         };
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        tasks.issuers.retain(|(keys, run)| {
-            let stays = remote(snapshot).any(|known| Arc::ptr_eq(known, keys));
-            if !stays {
-                run.abort();
-            }
-            stays
-        });
-        tasks.redis.retain(|(redis, run)| {
-            let used = snapshot.redis.as_ref();
-            let stays = used.is_some_and(|known| Arc::ptr_eq(known, redis));
-            if !stays {
-                run.abort();
-            }
-            stays
-        });
+        tasks.issuers.keep(remote(snapshot));
+        tasks.redis.keep(snapshot.redis.iter());
+        tasks.revocations.keep(snapshot.revocations.iter());
         let watch = runtime.spawn(tls::watch(certificates));
         if let Some(before) = tasks.certificates.replace(watch) {
             before.abort();
@@ -143,7 +174,7 @@ impl Drop for Background {
 }
 
 /// The key sets that are fetched.
-fn remote(snapshot: &Snapshot) -> impl Iterator<Item = &Arc<RemoteKeys>> {
+fn remote(snapshot: &Snapshot) -> impl Iterator<Item = &Arc<RemoteKeys>> + Clone {
     let sources = snapshot.providers.iter().map(|provider| provider.source());
     sources.filter_map(|source| match source {
         KeySource::Remote(keys) => Some(keys),

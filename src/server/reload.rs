@@ -200,6 +200,14 @@ impl Server {
         metrics.retain_key_lists(|name| of.contains(name));
         let of = conf.redis.as_ref().map(snapshot_redis::address);
         metrics.retain_redis(|address| of.as_deref() == Some(address));
+        let of = conf
+            .identity
+            .revocation
+            .as_ref()
+            .map(|r| &r.value.key.value);
+        metrics.retain_revocations(|key| of.is_some_and(|of| of == key));
+        let of = names(&conf.identity.introspection, |i| &i.name);
+        metrics.retain_introspections(|name| of.contains(name));
         let of = names(&conf.listeners, |l| &l.name);
         metrics.retain_listeners(|name| name == "admin" || of.contains(name));
     }

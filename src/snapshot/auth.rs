@@ -50,6 +50,7 @@ pub fn compile(conf: &RequiredAuthConf, place: &Place, parts: &Parts<'_>) -> Res
         dry_run: mode.value == ModeConf::DryRun,
         seen: ids.seen.clone(),
         failures: ids.failures.clone(),
+        revocations: ids.revocations.clone(),
         metrics: parts.tools.metrics.clone(),
     })
 }
@@ -59,6 +60,8 @@ fn gate(names: &[Spanned<String>], in_query: bool, ids: &Identities) -> Result<G
     for name in names {
         if let Some(provider) = ids.jwt.get(&name.value) {
             gate.tokens.push(provider.clone());
+        } else if let Some(issuer) = ids.introspection.get(&name.value) {
+            gate.opaque = Some(issuer.clone());
         } else if let Some(list) = ids.api_keys.get(&name.value) {
             let list = list.clone();
             gate.keys.push(KeyPlace { in_query, list });
@@ -99,7 +102,7 @@ fn challenge(gates: &[Gate], scopes: &[String]) -> Challenge {
     if gates.iter().any(|gate| !gate.certificates.is_empty()) {
         others.push("ClientCertificate realm=\"tollgate\"".to_owned());
     }
-    let tokens = gates.iter().any(|gate| !gate.tokens.is_empty());
+    let tokens = gates.iter().any(Gate::takes_tokens);
     let with = |bearer: String| {
         let bearer = tokens.then_some(bearer);
         let all: Vec<_> = bearer.into_iter().chain(others.clone()).collect();

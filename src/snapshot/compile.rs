@@ -112,11 +112,13 @@ pub fn compile(conf: &FileConf, tools: &Tools<'_>) -> Result<Snapshot, Faults> {
         via: via(server.via.as_ref(), tools),
         flood,
         redis: shared,
+        revocations: identities.revocations,
         headers: identity::headers(&identity.headers, &identity.api_keys, &identities.wanted),
         table,
         routes,
         pools,
         providers: identities.providers,
+        introspections: identities.asked,
         stores: limits.stores,
         kept: Kept {
             counts: limits.counts,

@@ -2,7 +2,8 @@
 //! service who calls.
 
 use super::compile::{Findings, Tools, missed, unready};
-use super::{ClaimHeader, IdentityHeaders, ListForm};
+use super::introspection;
+use super::{ClaimHeader, IdentityHeaders, ListForm, revocation};
 use super::{api_keys as key_lists, certificates};
 use crate::config::api_keys::ApiKeysConf;
 use crate::config::auth::AuthConf;
@@ -18,10 +19,12 @@ use crate::identity::certificate::Certificates;
 use crate::identity::claims::{ClaimMap, ClaimPath, Wanted};
 use crate::identity::discovery::Discovery;
 use crate::identity::fetch::{self, RemoteKeys, RemoteRules};
+use crate::identity::introspect::Introspection;
 use crate::identity::jwt::{Issuer, IssuerRules, Profile, Required};
 use crate::identity::key_list::KeyList;
 use crate::identity::keyset::{KeySet, Material, Origin, StaticKey};
 use crate::identity::provider::{KeySource, Provider};
+use crate::identity::revoke::Revocations;
 use crate::identity::seen::Seen;
 use crate::limit::exact::Store;
 use crate::limit::sliding_window::SlidingWindow;
@@ -38,18 +41,24 @@ const SEEN: usize = 16_384;
 pub struct Identities {
     /// Token issuers.
     pub jwt: HashMap<String, Arc<Provider>>,
+    /// Issuers that are asked about tokens.
+    pub introspection: HashMap<String, Arc<Introspection>>,
     /// The lists of API keys.
     pub api_keys: HashMap<String, Arc<KeyList>>,
     /// Tokens verified a moment ago.
     pub seen: Arc<Seen>,
     /// The issuers, in the order of the config.
     pub providers: Vec<Arc<Provider>>,
+    /// The issuers that are asked about tokens, in the order of the config.
+    pub asked: Vec<Arc<Introspection>>,
     /// The names of those that could not be compiled.
     pub failed: HashSet<String>,
     /// Client certificates.
     pub certificates: HashMap<String, Arc<Certificates>>,
     /// What of tokens is kept besides, for routes and services.
     pub wanted: Arc<[Wanted]>,
+    /// What is not believed any more.
+    pub revocations: Option<Arc<Revocations>>,
     /// How many refused credentials are borne.
     pub failures: Option<Failures>,
     /// Which roles give which permission.
@@ -67,13 +76,17 @@ impl Identities {
         let IdentityConf {
             headers,
             jwt,
+            introspection,
             api_keys,
             certificates,
             roles,
             failures,
+            revocation,
         } = &conf.identity;
+        let revocations = revocation.as_ref().zip(redis);
         let mut all = Self {
             jwt: HashMap::new(),
+            introspection: HashMap::new(),
             api_keys: HashMap::new(),
             // Each entry says for which issuer and which keys it holds.
             seen: tools.before.map_or_else(
@@ -81,9 +94,11 @@ impl Identities {
                 |before| before.snapshot.kept.seen.clone(),
             ),
             providers: Vec::new(),
+            asked: Vec::new(),
             failed: HashSet::new(),
             certificates: certificates.iter().map(certificates::compile).collect(),
             wanted: wanted(headers, &conf.routes),
+            revocations: revocations.map(|(conf, redis)| revocation::compile(conf, redis, tools)),
             failures: findings.keep(failure_limit(failures, tools)).flatten(),
             permissions: permissions(roles),
         };
@@ -100,6 +115,17 @@ impl Identities {
             }
             all.providers.push(provider.clone());
             all.jwt.insert(name.to_string(), provider);
+        }
+        for issuer in introspection {
+            let name = issuer.value.name.value.to_string();
+            let made = introspection::compile(issuer, &all.wanted, redis, tools);
+            match findings.keep(made) {
+                Some(made) => {
+                    all.asked.push(made.clone());
+                    all.introspection.insert(name, made);
+                }
+                None => drop(all.failed.insert(name)),
+            }
         }
         for keys in api_keys {
             let name = keys.value.name.value.to_string();
@@ -241,7 +267,8 @@ fn required(conf: &Spanned<RequiredClaimConf>) -> Result<Required, Fault> {
     })
 }
 
-fn claim_map(
+/// Compiles which claim gives what.
+pub(super) fn claim_map(
     conf: &ClaimsConf,
     profile: ProfileConf,
     wanted: &Arc<[Wanted]>,

@@ -4,6 +4,7 @@
 use super::Snapshot;
 use crate::config::api_keys::ApiKeysConf;
 use crate::config::identity::{FailureLimitConf, FailuresConf, JwtConf};
+use crate::config::introspection::IntrospectionConf;
 use crate::config::limit::{LimitConf, StoreConf};
 use crate::config::server::FloodConf;
 use crate::config::upstream::UpstreamConf;
@@ -12,6 +13,7 @@ use crate::filter::auth::failures::Failures;
 use crate::filter::flood::Flood;
 use crate::filter::rate_limit::Counts;
 use crate::identity::fetch::RemoteKeys;
+use crate::identity::introspect::Introspection;
 use crate::identity::key_list::{KeyList, KeySource as ListSource};
 use crate::identity::provider::{KeySource, Provider};
 use crate::identity::seen::Seen;
@@ -119,6 +121,15 @@ impl<'a> Before<'a> {
         let was = named(&self.conf.identity.jwt, |i| *i.name.value == *name)?;
         let mut all = self.snapshot.providers.iter();
         Some((was, all.find(|p| p.issuer().name() == name)?))
+    }
+
+    /// The issuer that is asked about tokens and goes on as it is, with what it knows.
+    pub fn introspection(self, conf: &IntrospectionConf) -> Option<Arc<Introspection>> {
+        let all = &self.conf.identity.introspection;
+        let was = named(all, |i| *i.name.value == *conf.name.value)?;
+        let mut kept = self.snapshot.introspections.iter();
+        let kept = kept.find(|i| i.name() == &*conf.name.value)?;
+        (was == conf).then(|| kept.clone())
     }
 
     /// The list of API keys that goes on as it is.

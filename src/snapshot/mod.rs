@@ -6,9 +6,11 @@ pub mod auth;
 pub mod certificates;
 pub mod compile;
 pub mod identity;
+pub mod introspection;
 pub mod kept;
 pub mod limits;
 pub mod redis;
+pub mod revocation;
 pub mod routes;
 pub mod upstreams;
 pub mod via;
@@ -16,7 +18,9 @@ pub mod via;
 use crate::base::net::Networks;
 use crate::filter::chain::Filter;
 use crate::filter::flood::Flood;
+use crate::identity::introspect::Introspection;
 use crate::identity::provider::Provider;
+use crate::identity::revoke::Revocations;
 use crate::limit::exact::Store;
 use crate::observe::metrics::{LimiterMetrics, RouteMetrics};
 use crate::redis::Redis;
@@ -45,6 +49,8 @@ pub struct Snapshot {
     pub flood: Option<Flood>,
     /// What several gateways share.
     pub redis: Option<Arc<Redis>>,
+    /// What is not believed any more.
+    pub revocations: Option<Arc<Revocations>>,
     /// Names that clients may not send, and how the caller is told to services.
     pub headers: IdentityHeaders,
     /// Which route a request belongs to.
@@ -55,6 +61,8 @@ pub struct Snapshot {
     pub pools: Vec<Arc<Pool>>,
     /// Every token issuer.
     pub providers: Vec<Arc<Provider>>,
+    /// Every issuer that is asked about tokens.
+    pub introspections: Vec<Arc<Introspection>>,
     /// Every exact limiter.
     pub stores: Vec<(Arc<Store>, Arc<LimiterMetrics>)>,
     /// What the next snapshot may go on with.

@@ -107,7 +107,7 @@ fn challenges_are_those_of_rfc_6750() {
         ),
         (
             Req::get("/token").bearer("bad"),
-            "Bearer realm=\"tollgate\", error=\"invalid_token\"".into(),
+            "Bearer realm=\"tollgate\", error=\"invalid_token\", error_description=\"the token is malformed\"".into(),
         ),
         (
             Req::get("/roles").bearer(&good),

@@ -16,17 +16,21 @@
 )]
 
 mod answers;
+mod authorisation;
 mod blame;
 mod breaker;
+mod certificates;
 mod doors;
 mod drain;
 mod edge;
 mod exposure;
+mod failures;
 mod grpc;
 mod grpc_deadline;
 mod h2;
 mod http1;
 mod identity;
+mod introspection_core;
 mod issuers;
 mod keys;
 mod keys_redis;
@@ -36,6 +40,8 @@ mod plain;
 mod redis;
 mod reload;
 mod retry;
+mod revocation;
+mod rfc_tokens;
 mod route;
 mod security;
 mod smuggling;

@@ -13,4 +13,5 @@ mod guard;
 mod identity;
 mod limit;
 mod proxy_protocol;
+mod revoke;
 mod route;

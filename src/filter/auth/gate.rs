@@ -6,11 +6,13 @@ use crate::exchange::refusal::Refusal;
 use crate::exchange::tls::ClientCertificate;
 use crate::filter::Lookup;
 use crate::identity::certificate::{CertificateName, Certificates};
+use crate::identity::introspect::{Introspection, OpaqueFault, TokenVerdict};
 use crate::identity::jwt::JwtFault;
 use crate::identity::key_list::{KeyList, KeyVerdict};
 use crate::identity::key_record::KeyFault;
 use crate::identity::principal::Principal;
 use crate::identity::provider::{self, Provider};
+use crate::identity::token::Unverified;
 use crate::observe::reason::Reason;
 use std::sync::Arc;
 
@@ -33,6 +35,8 @@ impl KeyPlace {
 pub struct Gate {
     /// Issuers whose signed tokens are taken.
     pub tokens: Vec<Arc<Provider>>,
+    /// Who is asked about tokens that are not signed by any of them.
+    pub opaque: Option<Arc<Introspection>>,
     /// API keys that are taken.
     pub keys: Vec<KeyPlace>,
     /// Client certificates that are taken.
@@ -53,11 +57,11 @@ impl Gate {
             judged => return judged,
         };
         let missing = match self.key(auth, visit) {
-            Err(Stop::Missing(reason)) if self.tokens.is_empty() => reason,
-            Err(Stop::Missing(_)) => missing,
+            Err(Stop::Missing(_)) if self.takes_tokens() => missing,
+            Err(Stop::Missing(reason)) => reason,
             judged => return judged,
         };
-        let is_first = self.tokens.is_empty() && self.keys.is_empty();
+        let is_first = !self.takes_tokens() && self.keys.is_empty();
         match self.certificate(visit) {
             Err(Stop::Missing(reason)) if is_first => Err(Stop::Missing(reason)),
             Err(Stop::Missing(_)) => Err(Stop::Missing(missing)),
@@ -65,8 +69,13 @@ impl Gate {
         }
     }
 
+    /// Whether it takes bearer tokens of any kind.
+    pub fn takes_tokens(&self) -> bool {
+        !self.tokens.is_empty() || self.opaque.is_some()
+    }
+
     fn token(&self, auth: &Auth, visit: &mut Visit<'_>) -> Result<Arc<Principal>, Stop> {
-        if self.tokens.is_empty() {
+        if !self.takes_tokens() {
             return Err(Stop::Missing(Reason::CredentialsMissing));
         }
         let token = bearer(visit.request.headers).map_err(|reason| match reason {
@@ -78,12 +87,22 @@ impl Gate {
         let caller = if let Some(caller) = remembered {
             auth.metrics.token_cache(true);
             caller
+        } else if let Some(issuer) = self.who_is_asked(token) {
+            introspected(issuer, auth, token, visit)?
         } else {
             bar(auth, visit)?;
             self.verified(auth, token, visit)?
         };
         proved(&caller, visit)?;
         Ok(caller)
+    }
+
+    /// Who is to be asked about a token: it names none of the issuers whose signatures are known here.
+    fn who_is_asked(&self, token: &str) -> Option<&Arc<Introspection>> {
+        let issuer = self.opaque.as_ref()?;
+        let known = |read: Unverified| provider::choose(&self.tokens, &read).is_ok();
+        let signed = !self.tokens.is_empty() && Unverified::read(token).is_ok_and(known);
+        (!signed).then_some(issuer)
     }
 
     fn verified(
@@ -164,6 +183,29 @@ impl Gate {
     }
 }
 
+/// Who a token speaks for, by what its issuer says. One that is known to be good passes whatever
+/// its address did.
+fn introspected(
+    issuer: &Arc<Introspection>,
+    auth: &Auth,
+    token: &str,
+    visit: &Visit<'_>,
+) -> Result<Arc<Principal>, Stop> {
+    match issuer.judge(token, visit.now, visit.asked) {
+        TokenVerdict::Known(caller) => Ok(caller),
+        TokenVerdict::Refused(fault) => {
+            bar(auth, visit)?;
+            Err(Stop::Failed(opaque_reason(fault)))
+        }
+        TokenVerdict::Ask => {
+            bar(auth, visit)?;
+            Err(Stop::Ask(Lookup::Introspect(issuer.clone(), token.into())))
+        }
+        TokenVerdict::Unavailable => Err(unable(Reason::IntrospectionUnavailable)),
+        TokenVerdict::Invalid => Err(unable(Reason::IntrospectionInvalid)),
+    }
+}
+
 /// The certificate that the client's connection began with.
 fn presented<'a>(visit: &'a Visit<'_>) -> Option<&'a ClientCertificate> {
     visit.exchange.conn.tls.as_ref()?.client.as_deref()
@@ -194,8 +236,26 @@ fn proved(caller: &Principal, visit: &Visit<'_>) -> Result<(), Stop> {
     }
 }
 
-fn unable(reason: Reason) -> Stop {
+/// Something could not be asked that would have to be.
+pub fn unable(reason: Reason) -> Stop {
     Stop::Unable(Refusal::new(reason).retry_after_ms(RETRY_MS))
+}
+
+/// The reason code of each fault of a token that its issuer is asked about.
+fn opaque_reason(fault: OpaqueFault) -> Reason {
+    match fault {
+        OpaqueFault::Malformed => Reason::TokenMalformed,
+        OpaqueFault::TooLarge => Reason::TokenTooLarge,
+        OpaqueFault::Inactive => Reason::TokenInactive,
+        OpaqueFault::Expired => Reason::TokenExpired,
+        OpaqueFault::NotYetValid => Reason::TokenNotYetValid,
+        OpaqueFault::WrongIssuer => Reason::TokenIssuer,
+        OpaqueFault::WrongAudience => Reason::TokenAudience,
+        OpaqueFault::WrongType => Reason::TokenType,
+        OpaqueFault::BadClaim("cnf") => Reason::TokenUnproven,
+        OpaqueFault::BadClaim("sub") => Reason::TokenClaimMissing,
+        OpaqueFault::BadClaim(_) => Reason::TokenClaim,
+    }
 }
 
 /// The reason code of each fault of a key.

@@ -15,6 +15,7 @@ use crate::base::clock::Now;
 use crate::exchange::Exchange;
 use crate::exchange::refusal::{Challenge, Refusal};
 use crate::identity::principal::{Method, Principal};
+use crate::identity::revoke::Revocations;
 use crate::identity::seen::Seen;
 use crate::observe::metrics::Metrics;
 use crate::observe::reason::Reason;
@@ -49,6 +50,8 @@ pub struct Auth {
     pub seen: Arc<Seen>,
     /// How many refused credentials are borne.
     pub failures: Option<Failures>,
+    /// What was revoked.
+    pub revocations: Option<Arc<Revocations>>,
     /// Where hits and misses are counted.
     pub metrics: Arc<Metrics>,
 }
@@ -115,7 +118,8 @@ impl Auth {
         let mut caller: Option<Arc<Principal>> = None;
         let mut lookups = Vec::new();
         for gate in &self.gates {
-            match gate.open(self, visit) {
+            let known = gate.open(self, visit);
+            match known.and_then(|known| self.unrevoked(known, visit.now)) {
                 Ok(known) => {
                     let before = caller.take_if(|other| rank(&known) < rank(other)).is_some();
                     if before || caller.is_none() {
@@ -138,6 +142,23 @@ impl Auth {
             Some(lookup) => Err(Verdict::Ask(lookup)),
             None => Ok(caller),
         }
+    }
+
+    /// The caller, unless what it came with was revoked.
+    fn unrevoked(&self, caller: Arc<Principal>, now: Now) -> Result<Arc<Principal>, Stop> {
+        let Some(revocations) = &self.revocations else {
+            return Ok(caller);
+        };
+        if revocations.covers(&caller) {
+            return Err(Stop::Failed(match caller.method {
+                Method::ApiKey => Reason::ApiKeyRevoked,
+                _ => Reason::TokenRevoked,
+            }));
+        }
+        if revocations.is_stale(now) {
+            return Err(gate::unable(Reason::RevocationsUnavailable));
+        }
+        Ok(caller)
     }
 
     fn refuse(&self, reason: Reason) -> Verdict {

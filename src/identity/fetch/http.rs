@@ -122,7 +122,7 @@ fn transport(fault: reqwest::Error) -> FetchFault {
 }
 
 /// An error and what caused it, in one line.
-fn chain(fault: &dyn std::error::Error) -> String {
+pub(in crate::identity) fn chain(fault: &dyn std::error::Error) -> String {
     let mut text = fault.to_string();
     let mut cause = fault.source();
     while let Some(inner) = cause {

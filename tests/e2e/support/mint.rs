@@ -61,7 +61,21 @@ pub fn sign(key: &str, alg: &str, kid: Option<&str>, claims: &Value) -> String {
 
 /// A token whose header is exactly this text, signed by the named key.
 pub fn sign_header(key: &str, alg: &str, header: &str, claims: &Value) -> String {
-    let message = format!("{}.{}", encode(header), encode(claims.to_string()));
+    sign_text(key, alg, header, claims.to_string())
+}
+
+/// A token of exactly these bytes, signed by the named key.
+pub fn sign_text(
+    key: &str,
+    alg: &str,
+    header: impl AsRef<[u8]>,
+    claims: impl AsRef<[u8]>,
+) -> String {
+    sign_message(key, alg, &format!("{}.{}", encode(header), encode(claims)))
+}
+
+/// A token whose first two segments are exactly these, signed by the named key.
+pub fn sign_message(key: &str, alg: &str, message: &str) -> String {
     let alg = alg.parse().expect("an algorithm");
     let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &private(key), alg);
     format!("{message}.{}", signature.expect("signs"))

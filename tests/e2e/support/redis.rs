@@ -93,11 +93,6 @@ impl RedisServer {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// Where it takes TLS.
-    pub fn tls_url(&self) -> String {
-        format!("rediss://127.0.0.1:{}", self.tls_port.expect("with TLS"))
-    }
-
     /// How it is reached without TLS, with time enough for a busy machine.
     pub fn rules(&self) -> RedisRules {
         RedisRules {
@@ -204,6 +199,8 @@ fn launch(port: u16, dir: &TempDir, arguments: &[String]) -> Child {
 pub struct Held {
     pub redis: Arc<Redis>,
     pub metrics: Arc<Metrics>,
+    /// Moving it moves nothing but what asks for the time.
+    pub clock: Clock,
     pub runtime: Runtime,
     stop: watch::Sender<bool>,
 }
@@ -214,7 +211,9 @@ impl Held {
         super::stderr::keep();
         let metrics = Arc::new(Metrics::new("0", 0));
         let handle = metrics.redis(&rules.address());
-        let redis = Arc::new(Redis::new(rules, Clock::system(), handle).expect("good rules"));
+        let clock = Clock::system();
+        let redis = Redis::new(rules, clock.clone(), handle).expect("good rules");
+        let redis = Arc::new(redis);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -225,6 +224,7 @@ impl Held {
         Self {
             redis,
             metrics,
+            clock,
             runtime,
             stop,
         }

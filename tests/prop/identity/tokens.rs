@@ -74,7 +74,9 @@ fn every_algorithm_signs_and_verifies() {
                 Err(JwtFault::BadSignature),
                 "{alg}"
             );
-            let other = sign(signer, alg, Some("k"), &json!({"a": 1}));
+            let mut more = claims();
+            more["sub"] = json!("root");
+            let other = sign(signer, alg, Some("k"), &more);
             let (front, _) = other.rsplit_once('.').unwrap();
             let (_, signature) = token.rsplit_once('.').unwrap();
             let swapped = format!("{front}.{signature}");
@@ -94,12 +96,13 @@ fn alg_none_in_any_case() {
             encode(format!(r#"{{"alg":"{name}","kid":"k1"}}"#)),
             encode(claims().to_string())
         );
-        assert_eq!(check(&format!("{front}.")), Err(JwtFault::Malformed));
         assert_eq!(check(&front), Err(JwtFault::Malformed));
-        assert_eq!(
-            check(&format!("{front}.AA")),
-            Err(JwtFault::AlgorithmNotAllowed)
-        );
+        for signature in ["", "AA"] {
+            assert_eq!(
+                check(&format!("{front}.{signature}")),
+                Err(JwtFault::AlgorithmNotAllowed)
+            );
+        }
         let signed = headed(&format!(r#"{{"alg":"{name}","kid":"k1"}}"#));
         assert_eq!(check(&signed), Err(JwtFault::AlgorithmNotAllowed));
     }
