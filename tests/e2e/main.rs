@@ -31,6 +31,7 @@ mod grpc_deadline;
 mod h2;
 mod http1;
 mod identity;
+mod introspection;
 mod introspection_core;
 mod issuers;
 mod keys;
