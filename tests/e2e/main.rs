@@ -41,6 +41,7 @@ mod redis;
 mod reload;
 mod retry;
 mod revocation;
+mod revoked;
 mod rfc_tokens;
 mod route;
 mod security;
