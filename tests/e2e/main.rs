@@ -43,6 +43,7 @@ mod redis;
 mod reload;
 mod retry;
 mod revocation;
+mod revoked;
 mod rfc_tokens;
 mod rotation;
 mod route;
