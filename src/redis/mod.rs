@@ -144,12 +144,11 @@ impl Redis {
         let began = self.clock.now();
         let mut connection = link.connection.clone();
         let answer = timeout(self.rules.timeout, cmd.query_async(&mut connection)).await;
-        let judged = match answer {
-            Ok(answer) => self.judge(&link, cmd, answer),
-            Err(_) => {
-                self.late(&link);
-                Err(RedisFault::Late)
-            }
+        let judged = if let Ok(answer) = answer {
+            self.judge(&link, cmd, answer)
+        } else {
+            self.late(&link);
+            Err(RedisFault::Late)
         };
         self.count(judged.as_ref().err().copied(), began);
         judged

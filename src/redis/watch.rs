@@ -68,8 +68,8 @@ impl Wanted {
 
     /// Whether all of this is in it too.
     pub(super) fn covers(&self, other: &Wanted) -> bool {
-        let known = |prefix: &Box<[u8]>| self.prefixes.iter().any(|own| prefix.starts_with(own));
-        let prefixes = other.prefixes.iter().all(known);
+        let known = |prefix: &[u8]| self.prefixes.iter().any(|own| prefix.starts_with(own));
+        let prefixes = other.prefixes.iter().all(|prefix| known(prefix));
         prefixes && other.channels.iter().all(|c| self.channels.contains(c))
     }
 

@@ -59,12 +59,13 @@ impl<T> Serving<T> {
     }
 
     /// Ends the tasks of all others.
-    fn keep<'a>(&mut self, used: impl Iterator<Item = &'a Arc<T>> + Clone)
+    fn keep<'a, U>(&mut self, used: impl Fn() -> U)
     where
         T: 'a,
+        U: Iterator<Item = &'a Arc<T>>,
     {
         self.0.retain(|(one, run)| {
-            let stays = used.clone().any(|known| Arc::ptr_eq(known, one));
+            let stays = used().any(|known| Arc::ptr_eq(known, one));
             if !stays {
                 run.abort();
             }
@@ -154,9 +155,9 @@ impl Background {
             return;
         };
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        tasks.issuers.keep(remote(snapshot));
-        tasks.redis.keep(snapshot.redis.iter());
-        tasks.revocations.keep(snapshot.revocations.iter());
+        tasks.issuers.keep(|| remote(snapshot));
+        tasks.redis.keep(|| snapshot.redis.iter());
+        tasks.revocations.keep(|| snapshot.revocations.iter());
         let watch = runtime.spawn(tls::watch(certificates));
         if let Some(before) = tasks.certificates.replace(watch) {
             before.abort();
@@ -174,7 +175,7 @@ impl Drop for Background {
 }
 
 /// The key sets that are fetched.
-fn remote(snapshot: &Snapshot) -> impl Iterator<Item = &Arc<RemoteKeys>> + Clone {
+fn remote(snapshot: &Snapshot) -> impl Iterator<Item = &Arc<RemoteKeys>> {
     let sources = snapshot.providers.iter().map(|provider| provider.source());
     sources.filter_map(|source| match source {
         KeySource::Remote(keys) => Some(keys),

@@ -51,9 +51,24 @@ pub fn unready(place: &Place, why: impl Display) -> Fault {
 }
 
 impl Findings {
+    /// Makes the last of it, unless something was, or is, at fault.
+    fn all<T>(mut self, make: impl FnOnce(&mut Self) -> T) -> Result<T, Faults> {
+        let made = make(&mut self);
+        if self.0.is_empty() {
+            Ok(made)
+        } else {
+            Err(Faults::sorted(self.0))
+        }
+    }
+
     /// Notes a fault and goes on without the value.
     pub fn keep<T>(&mut self, made: Result<T, Fault>) -> Option<T> {
         made.map_err(|fault| self.0.push(fault)).ok()
+    }
+
+    /// The same of what need not be there.
+    fn keep_any<T>(&mut self, made: Option<Result<T, Fault>>) -> Option<T> {
+        made.and_then(|made| self.keep(made))
     }
 }
 
@@ -77,20 +92,16 @@ pub fn compile(conf: &FileConf, tools: &Tools<'_>) -> Result<Snapshot, Faults> {
         routes,
     } = conf;
     let mut findings = Findings::default();
-    let shared = redis.as_ref().map(|conf| redis::compile(conf, tools));
-    let shared = shared.and_then(|made| findings.keep(made));
+    let shared = findings.keep_any(redis.as_ref().map(|conf| redis::compile(conf, tools)));
     let identities = Identities::compile(conf, shared.as_ref(), tools, &mut findings);
     let limits = Limits::compile(limits, tools, &mut findings);
-    let flood = flood.as_ref().map(|flood| flood_limit(flood, tools));
-    let flood = flood.and_then(|made| findings.keep(made));
+    let flood = findings.keep_any(flood.as_ref().map(|flood| flood_limit(flood, tools)));
     let pools: Vec<_> = upstreams
         .iter()
         .filter_map(|u| findings.keep(upstreams::compile(&u.value, tools)))
         .collect();
-    let by_name: Pools = pools
-        .iter()
-        .map(|p| (p.spec.name.to_string(), p.clone()))
-        .collect();
+    let by_name = pools.iter().map(|p| (p.spec.name.to_string(), p.clone()));
+    let by_name: Pools = by_name.collect();
     let parts = routes::Parts {
         identities: &identities,
         limits: &limits,
@@ -100,11 +111,7 @@ pub fn compile(conf: &FileConf, tools: &Tools<'_>) -> Result<Snapshot, Faults> {
     // Routes name upstreams; without one of those they would be said to name nothing.
     let whole = pools.len() == upstreams.len();
     let routes = if whole { routes.as_slice() } else { &[] };
-    let compiled = routes::compile(routes, &parts, &mut findings);
-    if !findings.0.is_empty() {
-        return Err(Faults::sorted(findings.0));
-    }
-    let (table, routes) = compiled;
+    let (table, routes) = findings.all(|f| routes::compile(routes, &parts, f))?;
     Ok(Snapshot {
         errors: shape(server.errors.value),
         trusted_proxies: Networks(trusted_proxies.iter().map(|n| n.value).collect()),
@@ -113,7 +120,7 @@ pub fn compile(conf: &FileConf, tools: &Tools<'_>) -> Result<Snapshot, Faults> {
         flood,
         redis: shared,
         revocations: identities.revocations,
-        headers: identity::headers(&identity.headers, &identity.api_keys, &identities.wanted),
+        headers: identity::headers(identity, &identities.wanted),
         table,
         routes,
         pools,
