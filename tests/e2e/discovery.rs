@@ -1,7 +1,7 @@
 //! Where an issuer says that its keys are, and what becomes of documents that are not as they should be.
 
 use super::support::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 const OIDC: &str = "/.well-known/openid-configuration";
 const OAUTH: &str = "/.well-known/oauth-authorization-server";
@@ -90,72 +90,71 @@ fn keys_that_moved_are_found_again() {
     assert_eq!(ask(&gateway, &iss, "rsa-b", "b").0, 200);
 }
 
-/// Every way in which what comes is not what should, by the result that it is counted as. The keys that
-/// were there before stay; where there were none, nobody's token is good or bad.
-#[test]
-fn each_bad_document_has_a_result_of_its_own() {
-    let (issuer, origin) = (Origin::start(), Origin::start());
-    let iss = format!("http://{issuer}");
-    let good = document(&issuer, &iss);
-    let keys = set(&[("rsa-a", "a")]);
-    let large = " ".repeat(256 * 1024 + 1);
-    let many = mint::jwks(&vec![mint::jwk("rsa-a", "a"); 51]);
-    let repeated = keys.replacen("{", "{\"keys\":[],", 1);
-    let but = |name: &str, value: serde_json::Value| {
-        let mut all: serde_json::Value = serde_json::from_str(&good).unwrap();
+/// A result, and the document and the key set that come to it.
+type Case = (&'static str, Act, Act);
+
+/// Documents that do not lead to keys.
+fn bad_documents(good: &str, iss: &str, keys: &str) -> Vec<Case> {
+    let but = |name: &str, value: Value| {
+        let mut all: Value = serde_json::from_str(good).unwrap();
         all[name] = value;
         Act::ok(all.to_string())
     };
-    let (discovery, published) = (
-        |act| (act, Act::ok(keys.clone())),
-        |act| (Act::ok(good.clone()), act),
-    );
+    let moved = Act::Answer(302, vec![("Location", "/keys".into())], vec![]);
+    let repeated = good.replacen('{', "{\"issuer\":\"x\",", 1);
+    let slashed = json!(format!("{iss}/"));
     let cases = [
-        ("discovery_status", discovery(Act::status(404))),
+        ("discovery_status", Act::status(404)),
+        ("discovery_status", moved),
+        ("discovery_transport", Act::reset()),
+        ("discovery_too_large", Act::ok(" ".repeat(256 * 1024 + 1))),
+        ("discovery_not_json", Act::ok("<html>")),
+        ("discovery_not_json", Act::ok(repeated)),
+        ("discovery_incomplete", but("jwks_uri", json!(null))),
+        ("discovery_incomplete", but("issuer", json!(7))),
+        ("issuer_mismatch", but("issuer", slashed)),
         (
-            "discovery_status",
-            discovery(Act::Answer(302, vec![("Location", "/keys".into())], vec![])),
-        ),
-        ("discovery_transport", discovery(Act::reset())),
-        ("discovery_too_large", discovery(Act::ok(large.clone()))),
-        ("discovery_not_json", discovery(Act::ok("<html>"))),
-        (
-            "discovery_not_json",
-            discovery(Act::ok(good.replacen('{', "{\"issuer\":\"x\",", 1))),
-        ),
-        (
-            "discovery_incomplete",
-            discovery(but("jwks_uri", json!(null))),
-        ),
-        ("discovery_incomplete", discovery(but("issuer", json!(7)))),
-        (
-            "issuer_mismatch",
-            discovery(but("issuer", json!(format!("{iss}/")))),
+            "insecure_jwks_uri",
+            but("jwks_uri", json!("http://keys.example/")),
         ),
         (
             "insecure_jwks_uri",
-            discovery(but("jwks_uri", json!("http://keys.example/"))),
-        ),
-        (
-            "insecure_jwks_uri",
-            discovery(but("jwks_uri", json!("file:///etc/passwd"))),
-        ),
-        ("status", published(Act::status(500))),
-        ("transport", published(Act::reset())),
-        ("too_large", published(Act::ok(large.clone()))),
-        ("not_json", published(Act::ok("<html>"))),
-        ("not_json", published(Act::ok(repeated))),
-        ("not_a_set", published(Act::ok("{\"keys\":{}}"))),
-        ("too_many_keys", published(Act::ok(many))),
-        ("no_usable_key", published(Act::ok("{\"keys\":[]}"))),
-        (
-            "no_usable_key",
-            published(Act::ok(mint::jwks(&[json!({ "kty": "oct", "k": "AAAA" })]))),
+            but("jwks_uri", json!("file:///etc/passwd")),
         ),
     ];
-    issuer.script(|_| Act::status(500));
+    let whole = |(result, document)| (result, document, Act::ok(keys));
+    cases.map(whole).into()
+}
+
+/// Key sets that no key can be taken from.
+fn bad_sets(good: &str, keys: &str) -> Vec<Case> {
+    let many = mint::jwks(&vec![mint::jwk("rsa-a", "a"); 51]);
+    let secret = mint::jwks(&[json!({ "kty": "oct", "k": "AAAA" })]);
+    let cases = [
+        ("status", Act::status(500)),
+        ("transport", Act::reset()),
+        ("too_large", Act::ok(" ".repeat(256 * 1024 + 1))),
+        ("not_json", Act::ok("<html>")),
+        ("not_json", Act::ok(keys.replacen('{', "{\"keys\":[],", 1))),
+        ("not_a_set", Act::ok("{\"keys\":{}}")),
+        ("too_many_keys", Act::ok(many)),
+        ("no_usable_key", Act::ok("{\"keys\":[]}")),
+        ("no_usable_key", Act::ok(secret)),
+    ];
+    let whole = |(result, set)| (result, Act::ok(good), set);
+    cases.map(whole).into()
+}
+
+/// Every way in which what comes is not what should, by the result that it is counted as. Where there
+/// were no keys before, nobody's token is good or bad.
+#[test]
+fn each_bad_document_has_a_result_of_its_own() {
+    let (issuer, origin) = (Origin::scripted(|_| Act::status(500)), Origin::start());
+    let iss = format!("http://{issuer}");
+    let (good, keys) = (document(&issuer, &iss), set(&[("rsa-a", "a")]));
     let gateway = Gateway::start(&config(&origin, &iss, "discovery: oidc"));
-    for (result, (document, set)) in cases {
+    let documents = bad_documents(&good, &iss, &keys).into_iter();
+    for (result, document, set) in documents.chain(bad_sets(&good, &keys)) {
         issuer.script(move |seen| match seen.target.as_str() {
             OIDC => document.clone(),
             _ => set.clone(),
@@ -170,12 +169,9 @@ fn each_bad_document_has_a_result_of_its_own() {
         let refused = ask(&gateway, &iss, "rsa-a", "a");
         assert_eq!(refused, (503, "keys_unavailable".into()), "{result}");
     }
-    publish(&issuer, OIDC, good.clone(), &[("rsa-a", "a")]);
+    publish(&issuer, OIDC, good, &[("rsa-a", "a")]);
     gateway.advance_s(64);
     eventually("good keys", || fetches(&gateway, "ok") == 1);
-    assert_eq!(
-        ask(&gateway, &iss, "rsa-a", "a").0,
-        200,
-        "it heals by itself"
-    );
+    let healed = ask(&gateway, &iss, "rsa-a", "a");
+    assert_eq!(healed.0, 200, "it heals by itself");
 }

@@ -114,7 +114,11 @@ impl Scene {
 
     /// A valid client: a token is used a few times, then there is a new one.
     fn client(&self, n: usize, tally: &Tally) {
-        let from = if n % 2 == 0 { attacking(n) } else { alone(n) };
+        let from = if n.is_multiple_of(2) {
+            attacking(n)
+        } else {
+            alone(n)
+        };
         let mut asker = Asker::new(from, self.gateway.address());
         for round in 0.. {
             if self.over.load(SeqCst) {

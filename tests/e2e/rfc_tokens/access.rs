@@ -27,34 +27,39 @@ fn token(site: &Site, typ: &Value, changes: &Value) -> Req {
 }
 
 pub fn rules(site: &Site) -> Vec<Rule> {
+    let mut all = types(site);
+    all.extend(required(site));
+    all.extend(others(site));
+    all
+}
+
+fn types(site: &Site) -> Vec<Rule> {
     let typ = |typ: &Value| token(site, typ, &json!({}));
+    vec![rule(
+        "RFC 9068 §2.1",
+        "typ is at+jwt",
+        [
+            all_good(
+                [
+                    json!("at+jwt"),
+                    json!("application/at+jwt"),
+                    json!("AT+JWT"),
+                ],
+                typ,
+            ),
+            all_bad(
+                TYPE,
+                [json!(null), json!("JWT"), json!("id+jwt"), json!("at")],
+                typ,
+            ),
+        ],
+    )]
+}
+
+fn required(site: &Site) -> Vec<Rule> {
     let with = |changes: &Value| token(site, &json!("at+jwt"), changes);
-    let (head, body) = (
-        mint::encode(r#"{"alg":"none","typ":"at+jwt"}"#),
-        site.claims(),
-    );
-    let unsigned = format!("{head}.{}.", mint::encode(body.to_string()));
     let now = site.now;
     vec![
-        rule(
-            "RFC 9068 §2.1",
-            "typ is at+jwt",
-            [
-                all_good(
-                    [
-                        json!("at+jwt"),
-                        json!("application/at+jwt"),
-                        json!("AT+JWT"),
-                    ],
-                    typ,
-                ),
-                all_bad(
-                    TYPE,
-                    [json!(null), json!("JWT"), json!("id+jwt"), json!("at")],
-                    typ,
-                ),
-            ],
-        ),
         rule(
             "RFC 9068 §2.2",
             "exp, iss, aud, sub, client_id, iat and jti are there",
@@ -90,6 +95,18 @@ pub fn rules(site: &Site) -> Vec<Rule> {
                 }),
             ],
         ),
+    ]
+}
+
+fn others(site: &Site) -> Vec<Rule> {
+    let with = |changes: &Value| token(site, &json!("at+jwt"), changes);
+    let (head, body) = (
+        mint::encode(r#"{"alg":"none","typ":"at+jwt"}"#),
+        site.claims(),
+    );
+    let unsigned = format!("{head}.{}.", mint::encode(body.to_string()));
+    let now = site.now;
+    vec![
         rule(
             "RFC 9068 §4",
             "issuer, audience, signature and time hold as for any token",

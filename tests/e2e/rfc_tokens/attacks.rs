@@ -2,7 +2,7 @@
 
 use super::super::support::*;
 use super::case::{Rule, all_bad, bad, good, rule};
-use super::site::{HEADER, Site, at};
+use super::site::{HEADER, Site, at, carrying};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::json;
 
@@ -13,8 +13,13 @@ const MALFORMED: &str = "token_malformed";
 const MISSING: &str = "token_claim_missing";
 
 pub fn rules(site: &Site) -> Vec<Rule> {
-    let mut all = forgeries(site);
-    all.extend(laxness(site));
+    let mut all = confusion(site);
+    all.extend(injections(site));
+    all.extend(empty_proofs(site));
+    all.extend(empty_signatures(site));
+    all.extend(endless(site));
+    all.extend(misplaced(site));
+    all.extend(costly(site));
     all
 }
 
@@ -42,7 +47,7 @@ fn hmac(secret: &[u8], header: &str, claims: &str) -> String {
     format!("{message}.{}", mac.expect("signs"))
 }
 
-fn forgeries(site: &Site) -> Vec<Rule> {
+fn confusion(site: &Site) -> Vec<Rule> {
     let claims = site.claims().to_string();
     let confused = |secret: &Vec<u8>| {
         at(
@@ -52,6 +57,63 @@ fn forgeries(site: &Site) -> Vec<Rule> {
     };
     // Named as the algorithm that is configured.
     let relabelled = |secret: &Vec<u8>| at("/rs", &hmac(secret, HEADER, &claims));
+    let ours = at(
+        "/rs",
+        &mint::sign_header("rsa-a", "RS256", HEADER, &site.claims()),
+    );
+    vec![rule(
+        "RFC 8725 §3.1",
+        "a public key as an HMAC secret (CVE-2015-9235, CVE-2026-39999)",
+        [
+            good("its own signature", ours.clone()),
+            all_bad(ALGORITHM, known_of_a_key(), confused),
+            all_bad(SIGNATURE, known_of_a_key(), relabelled),
+        ],
+    )]
+}
+
+fn injections(site: &Site) -> Vec<Rule> {
+    let kid = |kid: &&str| {
+        let header = json!({ "alg": "RS256", "kid": kid }).to_string();
+        site.headed(header)
+    };
+    vec![rule(
+        "RFC 8725 §3.10",
+        "a kid that is a path, a query, a command or a template",
+        [
+            good("a name", kid(&"a")),
+            all_bad(
+                KEY,
+                [
+                    "../a",
+                    "../../../../dev/null",
+                    "/dev/null",
+                    "/proc/self/environ",
+                    "rsa-a.pem",
+                    "file:rsa-a.pem",
+                    "a' OR '1'='1",
+                    "' UNION SELECT 'x'; --",
+                    "a; id",
+                    "$(id)",
+                    "`id`",
+                    "|id",
+                    "${TEST_SECRET}",
+                    "{{7*7}}",
+                    "%61",
+                    "a\r\nX-Y: z",
+                    "a\0b",
+                    "http://127.0.0.1/",
+                    "__proto__",
+                    "constructor",
+                ],
+                kid,
+            ),
+        ],
+    )]
+}
+
+fn empty_proofs(site: &Site) -> Vec<Rule> {
+    let claims = site.claims().to_string();
     let psychic = |kid: &str, alg: &str, bytes: usize| {
         let head = mint::encode(format!(r#"{{"alg":"{alg}","kid":"{kid}"}}"#));
         let nothing = mint::encode(vec![0; bytes]);
@@ -60,110 +122,61 @@ fn forgeries(site: &Site) -> Vec<Rule> {
             &format!("{head}.{}.{nothing}", mint::encode(&claims)),
         )
     };
-    let kid = |kid: &&str| {
-        let header = json!({ "alg": "RS256", "kid": kid }).to_string();
-        site.headed(header)
-    };
+    vec![rule(
+        "RFC 8725 §3.4",
+        "an empty proof (CVE-2022-21449)",
+        [
+            good(
+                "a real one",
+                at(
+                    "/published",
+                    &mint::sign("p256", "ES256", Some("p256"), &site.claims()),
+                ),
+            ),
+            bad(SIGNATURE, "ES256", psychic("p256", "ES256", 64)),
+            bad(SIGNATURE, "ES384", psychic("p384", "ES384", 96)),
+            bad(SIGNATURE, "EdDSA", psychic("ed", "EdDSA", 64)),
+            bad(SIGNATURE, "RS256", psychic("rsa", "RS256", 256)),
+            bad(
+                SIGNATURE,
+                "beside the curve",
+                psychic("off-curve", "ES256", 64),
+            ),
+        ],
+    )]
+}
+
+fn empty_signatures(site: &Site) -> Vec<Rule> {
     let ours = at(
         "/rs",
         &mint::sign_header("rsa-a", "RS256", HEADER, &site.claims()),
     );
     let [head, body, _] = site.segments();
     let seen = |suffix: &str| at("/rs", &format!("{head}.{body}.{suffix}"));
-    vec![
-        rule(
-            "RFC 8725 §3.1",
-            "a public key as an HMAC secret (CVE-2015-9235, CVE-2026-39999)",
-            [
-                good("its own signature", ours.clone()),
-                all_bad(ALGORITHM, known_of_a_key(), confused),
-                all_bad(SIGNATURE, known_of_a_key(), relabelled),
-            ],
-        ),
-        rule(
-            "RFC 8725 §3.10",
-            "a kid that is a path, a query, a command or a template",
-            [
-                good("a name", kid(&"a")),
-                all_bad(
-                    KEY,
-                    [
-                        "../a",
-                        "../../../../dev/null",
-                        "/dev/null",
-                        "/proc/self/environ",
-                        "rsa-a.pem",
-                        "file:rsa-a.pem",
-                        "a' OR '1'='1",
-                        "' UNION SELECT 'x'; --",
-                        "a; id",
-                        "$(id)",
-                        "`id`",
-                        "|id",
-                        "${TEST_SECRET}",
-                        "{{7*7}}",
-                        "%61",
-                        "a\r\nX-Y: z",
-                        "a\0b",
-                        "http://127.0.0.1/",
-                        "__proto__",
-                        "constructor",
-                    ],
-                    kid,
-                ),
-            ],
-        ),
-        rule(
-            "RFC 8725 §3.4",
-            "an empty proof (CVE-2022-21449)",
-            [
-                good(
-                    "a real one",
-                    at(
-                        "/published",
-                        &mint::sign("p256", "ES256", Some("p256"), &site.claims()),
-                    ),
-                ),
-                bad(SIGNATURE, "ES256", psychic("p256", "ES256", 64)),
-                bad(SIGNATURE, "ES384", psychic("p384", "ES384", 96)),
-                bad(SIGNATURE, "EdDSA", psychic("ed", "EdDSA", 64)),
-                bad(SIGNATURE, "RS256", psychic("rsa", "RS256", 256)),
-                bad(
-                    SIGNATURE,
-                    "beside the curve",
-                    psychic("off-curve", "ES256", 64),
-                ),
-            ],
-        ),
-        rule(
-            "RFC 7515 §5.3",
-            "a signature left out, or put off",
-            [
-                good("there", ours),
-                bad(MALFORMED, "empty", seen("")),
-                bad(MALFORMED, "a space", seen("%20")),
-                bad(SIGNATURE, "null", seen("bnVsbA")),
-                bad(
-                    SIGNATURE,
-                    "the empty text's hash",
-                    seen("47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"),
-                ),
-            ],
-        ),
-    ]
+    vec![rule(
+        "RFC 7515 §5.3",
+        "a signature left out, or put off",
+        [
+            good("there", ours),
+            bad(MALFORMED, "empty", seen("")),
+            bad(MALFORMED, "a space", seen("%20")),
+            bad(SIGNATURE, "null", seen("bnVsbA")),
+            bad(
+                SIGNATURE,
+                "the empty text's hash",
+                seen("47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"),
+            ),
+        ],
+    )]
 }
 
 /// What others let pass unless told otherwise.
-fn laxness(site: &Site) -> Vec<Rule> {
+fn endless(site: &Site) -> Vec<Rule> {
     let now = site.now;
-    let [head, body, signature] = site.segments();
-    let whole = format!("{head}.{body}.{signature}");
     let hs = |changes| {
         let token = mint::sign(mint::SECRET, "HS256", None, &site.but(changes));
         at("/alg/HS256", &token)
     };
-    let query = |name: &&str| Req::get(&format!("/rs?{name}={whole}"));
-    let cookie = Req::get("/rs").header("Cookie", &format!("access_token={whole}; jwt={whole}"));
     vec![
         rule(
             "RFC 7519 §4.1.4",
@@ -195,6 +208,19 @@ fn laxness(site: &Site) -> Vec<Rule> {
                 ),
             ],
         ),
+    ]
+}
+
+fn misplaced(site: &Site) -> Vec<Rule> {
+    let [head, body, signature] = site.segments();
+    let whole = format!("{head}.{body}.{signature}");
+    let hs = |changes| {
+        let token = mint::sign(mint::SECRET, "HS256", None, &site.but(changes));
+        at("/alg/HS256", &token)
+    };
+    let query = |name: &&str| Req::get(&format!("/rs?{name}={whole}"));
+    let cookie = Req::get("/rs").header("Cookie", &format!("access_token={whole}; jwt={whole}"));
+    vec![
         rule(
             "RFC 8725 §3.9",
             "tokens for nobody",
@@ -221,23 +247,26 @@ fn laxness(site: &Site) -> Vec<Rule> {
                 bad("credentials_missing", "in a cookie", cookie),
             ],
         ),
-        rule(
-            "RFC 7519 §7.2",
-            "tokens of a size that costs",
-            [
-                good("6 KiB", site.saying(json!({ "x": "y".repeat(4000) }))),
-                bad(
-                    "token_too_large",
-                    "above 8 KiB",
-                    site.saying(json!({ "x": "y".repeat(6500) })),
-                ),
-                bad(MALFORMED, "nested deeper than is read", {
-                    let deep = "[".repeat(200) + &"]".repeat(200);
-                    let text = site.claims().to_string();
-                    let open = text.trim_end_matches('}');
-                    site.carrying(format!("{open},\"x\":{deep}}}"))
-                }),
-            ],
-        ),
     ]
+}
+
+fn costly(site: &Site) -> Vec<Rule> {
+    vec![rule(
+        "RFC 7519 §7.2",
+        "tokens of a size that costs",
+        [
+            good("6 KiB", site.saying(json!({ "x": "y".repeat(4000) }))),
+            bad(
+                "token_too_large",
+                "above 8 KiB",
+                site.saying(json!({ "x": "y".repeat(6500) })),
+            ),
+            bad(MALFORMED, "nested deeper than is read", {
+                let deep = "[".repeat(200) + &"]".repeat(200);
+                let text = site.claims().to_string();
+                let open = text.trim_end_matches('}');
+                carrying(format!("{open},\"x\":{deep}}}"))
+            }),
+        ],
+    )]
 }

@@ -15,8 +15,11 @@ const CRITICAL: &str = "token_critical_unknown";
 pub fn rules(site: &Site) -> Vec<Rule> {
     let mut all = algorithm_and_key(site);
     all.extend(addresses(site));
-    all.extend(types(site));
-    all.extend(critical(site));
+    all.extend(media_types(site));
+    all.extend(nested(site));
+    all.extend(kinds(site));
+    all.extend(unknown_fields(site));
+    all.extend(raw_payloads(site));
     all
 }
 
@@ -136,17 +139,9 @@ fn addresses(site: &Site) -> Vec<Rule> {
     ]
 }
 
-fn types(site: &Site) -> Vec<Rule> {
+fn media_types(site: &Site) -> Vec<Rule> {
     let typ = |typ: &Value| site.headed(with("typ", typ));
     let cty = |cty: &Value| site.headed(with("cty", cty));
-    let [head, body, signature] = site.segments();
-    let inner = format!("{head}.{body}.{signature}");
-    let nested = mint::sign_text(
-        "rsa-a",
-        "RS256",
-        r#"{"alg":"RS256","kid":"a","cty":"JWT"}"#,
-        &inner,
-    );
     vec![
         rule(
             "RFC 7515 §4.1.9",
@@ -179,6 +174,19 @@ fn types(site: &Site) -> Vec<Rule> {
                 all_bad(TYPE, ["JWS", "JWE", "JWT2", "JWT;v=1"], |t| typ(&json!(t))),
             ],
         ),
+    ]
+}
+
+fn nested(site: &Site) -> Vec<Rule> {
+    let [head, body, signature] = site.segments();
+    let inner = format!("{head}.{body}.{signature}");
+    let nested = mint::sign_text(
+        "rsa-a",
+        "RS256",
+        r#"{"alg":"RS256","kid":"a","cty":"JWT"}"#,
+        &inner,
+    );
+    vec![
         rule(
             "RFC 7519 §5.2",
             "a token in a token is none for us",
@@ -204,37 +212,36 @@ fn types(site: &Site) -> Vec<Rule> {
                 }),
             ],
         ),
-        rule(
-            "RFC 8725 §3.11",
-            "a token of another kind says so, and is refused",
-            [
-                all_good(["JWT", "at+jwt"], |t| typ(&json!(t))),
-                all_bad(
-                    TYPE,
-                    [
-                        "dpop+jwt",
-                        "secevent+jwt",
-                        "logout+jwt",
-                        "token-introspection+jwt",
-                        "kb+jwt",
-                        "oauth-authz-req+jwt",
-                        "client-authentication+jwt",
-                        "application/secevent+jwt",
-                    ],
-                    |t| typ(&json!(t)),
-                ),
-            ],
-        ),
     ]
 }
 
-fn critical(site: &Site) -> Vec<Rule> {
+fn kinds(site: &Site) -> Vec<Rule> {
+    let typ = |typ: &Value| site.headed(with("typ", typ));
+    vec![rule(
+        "RFC 8725 §3.11",
+        "a token of another kind says so, and is refused",
+        [
+            all_good(["JWT", "at+jwt"], |t| typ(&json!(t))),
+            all_bad(
+                TYPE,
+                [
+                    "dpop+jwt",
+                    "secevent+jwt",
+                    "logout+jwt",
+                    "token-introspection+jwt",
+                    "kb+jwt",
+                    "oauth-authz-req+jwt",
+                    "client-authentication+jwt",
+                    "application/secevent+jwt",
+                ],
+                |t| typ(&json!(t)),
+            ),
+        ],
+    )]
+}
+
+fn unknown_fields(site: &Site) -> Vec<Rule> {
     let crit = |crit: &Value| site.headed(with("crit", crit));
-    let b64 = |b64: &Value| site.headed(with("b64", b64));
-    let claims = site.claims().to_string();
-    let raw = claims.replace('.', "-");
-    let head = mint::encode(r#"{"alg":"RS256","kid":"a","b64":false,"crit":["b64"]}"#);
-    let raw = mint::sign_message("rsa-a", "RS256", &format!("{head}.{raw}"));
     vec![
         rule(
             "RFC 7515 §4.1.11",
@@ -271,27 +278,35 @@ fn critical(site: &Site) -> Vec<Rule> {
                 ),
             ],
         ),
-        rule(
-            "RFC 7797 §7",
-            "a JWT's payload is always in base64url",
-            [
-                good("b64: true is how it is", b64(&json!(true))),
-                all_bad(
-                    CRITICAL,
-                    [json!(false), json!("false"), json!(0), json!(null)],
-                    b64,
-                ),
-                bad(
-                    CRITICAL,
-                    "marked critical, as it has to be",
-                    site.headed(r#"{"alg":"RS256","kid":"a","b64":false,"crit":["b64"]}"#),
-                ),
-                bad(CRITICAL, "and really raw", {
-                    // What cannot stand in a header field does not come this far.
-                    let token = raw.replace(['"', '{', '}', ' ', ',', ':', '[', ']', '@'], "");
-                    at("/rs", &token)
-                }),
-            ],
-        ),
     ]
+}
+
+fn raw_payloads(site: &Site) -> Vec<Rule> {
+    let b64 = |b64: &Value| site.headed(with("b64", b64));
+    let claims = site.claims().to_string();
+    let raw = claims.replace('.', "-");
+    let head = mint::encode(r#"{"alg":"RS256","kid":"a","b64":false,"crit":["b64"]}"#);
+    let raw = mint::sign_message("rsa-a", "RS256", &format!("{head}.{raw}"));
+    vec![rule(
+        "RFC 7797 §7",
+        "a JWT's payload is always in base64url",
+        [
+            good("b64: true is how it is", b64(&json!(true))),
+            all_bad(
+                CRITICAL,
+                [json!(false), json!("false"), json!(0), json!(null)],
+                b64,
+            ),
+            bad(
+                CRITICAL,
+                "marked critical, as it has to be",
+                site.headed(r#"{"alg":"RS256","kid":"a","b64":false,"crit":["b64"]}"#),
+            ),
+            bad(CRITICAL, "and really raw", {
+                // What cannot stand in a header field does not come this far.
+                let token = raw.replace(['"', '{', '}', ' ', ',', ':', '[', ']', '@'], "");
+                at("/rs", &token)
+            }),
+        ],
+    )]
 }

@@ -2,7 +2,7 @@
 
 use super::super::support::*;
 use super::case::{Rule, all_bad, all_good, bad, good, rule};
-use super::site::{HEADER, Site, at};
+use super::site::{HEADER, Site, at, carrying};
 use base64::{Engine, engine::general_purpose::URL_SAFE};
 use serde_json::json;
 
@@ -10,8 +10,13 @@ const MALFORMED: &str = "token_malformed";
 
 pub fn rules(site: &Site) -> Vec<Rule> {
     let mut all = base64url(site);
-    all.extend(serialization(site));
-    all.extend(json_text(site));
+    all.extend(segments(site));
+    all.extend(other_serializations(site));
+    all.extend(header_text(site));
+    all.extend(exactly_json(site));
+    all.extend(claims_text(site));
+    all.extend(encodings(site));
+    all.extend(compression(site));
     all
 }
 
@@ -65,19 +70,10 @@ fn base64url(site: &Site) -> Vec<Rule> {
     )]
 }
 
-fn serialization(site: &Site) -> Vec<Rule> {
+fn segments(site: &Site) -> Vec<Rule> {
     let [head, body, signature] = site.segments();
     let rs = |token: &String| at("/rs", token);
-    let json = format!(r#"{{"payload":"{body}","protected":"{head}","signature":"{signature}"}}"#);
-    let general = format!(
-        r#"{{"payload":"{body}","signatures":[{{"protected":"{head}","signature":"{signature}"}}]}}"#
-    );
     let whole = format!("{head}.{body}.{signature}");
-    let five = |alg: &str| {
-        let head = mint::encode(format!(r#"{{"alg":"{alg}","enc":"A128GCM"}}"#));
-        format!("{head}.AAAA.AAAA.{body}.AAAA")
-    };
-    let tail = "AAAA";
     vec![
         rule(
             "RFC 7515 §3.1",
@@ -116,6 +112,23 @@ fn serialization(site: &Site) -> Vec<Rule> {
                 ),
             ],
         ),
+    ]
+}
+
+fn other_serializations(site: &Site) -> Vec<Rule> {
+    let [head, body, signature] = site.segments();
+    let rs = |token: &String| at("/rs", token);
+    let json = format!(r#"{{"payload":"{body}","protected":"{head}","signature":"{signature}"}}"#);
+    let general = format!(
+        r#"{{"payload":"{body}","signatures":[{{"protected":"{head}","signature":"{signature}"}}]}}"#
+    );
+    let whole = format!("{head}.{body}.{signature}");
+    let five = |alg: &str| {
+        let head = mint::encode(format!(r#"{{"alg":"{alg}","enc":"A128GCM"}}"#));
+        format!("{head}.AAAA.AAAA.{body}.AAAA")
+    };
+    let tail = "AAAA";
+    vec![
         rule(
             "RFC 7515 §7.2",
             "JWTs are not in the JSON serialization (RFC 7519 §1)",
@@ -147,81 +160,84 @@ fn serialization(site: &Site) -> Vec<Rule> {
     ]
 }
 
-fn json_text(site: &Site) -> Vec<Rule> {
+fn header_text(site: &Site) -> Vec<Rule> {
+    vec![rule(
+        "RFC 7515 §4",
+        "the header is a JSON object with each member once",
+        [
+            all_good(
+                [
+                    HEADER,
+                    " {\"kid\" : \"a\",\n\"alg\":\"RS\\u0032\\u00356\"} ",
+                ],
+                |h| site.headed(h),
+            ),
+            all_bad(
+                MALFORMED,
+                [
+                    "",
+                    "null",
+                    "[]",
+                    "\"RS256\"",
+                    "[{\"alg\":\"RS256\"}]",
+                    "{alg:RS256}",
+                    "{'alg':'RS256'}",
+                    "{\"alg\":\"RS256\",}",
+                    "{\"alg\":\"RS256\",\"kid\":\"a\"}x",
+                    "{\"alg\":\"RS256\",\"kid\":\"a\"}{}",
+                    "\u{feff}{\"alg\":\"RS256\",\"kid\":\"a\"}",
+                    "{\"alg\":\"RS256\",\"kid\":\"a\",\"alg\":\"RS256\"}",
+                    "{\"alg\":\"none\",\"kid\":\"a\",\"\\u0061lg\":\"RS256\"}",
+                    "{\"alg\":\"RS256\",\"kid\":\"a\",\"kid\":\"b\"}",
+                    "{\"alg\":\"RS256\",\"kid\":\"a\",\"x\":{\"y\":1,\"y\":2}}",
+                    "{\"alg\":\"RS256\",\"kid\":\"a\",\"typ\":\"\\ud800\"}",
+                ],
+                |h| site.headed(h),
+            ),
+        ],
+    )]
+}
+
+fn exactly_json(site: &Site) -> Vec<Rule> {
     let text = site.claims().to_string();
     let open = text.trim_end_matches('}');
-    let utf16: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
-    let bytes = |more: &[u8]| [open.as_bytes(), b",\"x\":\"", more, b"\"}"].concat();
+    vec![rule(
+        "RFC 7515 §10.12",
+        "what is not exactly JSON is refused",
+        [
+            good("white space around", carrying(format!("\r\n {text}\t"))),
+            all_bad(
+                MALFORMED,
+                [
+                    format!("{text}{text}"),
+                    format!("{text},"),
+                    format!("{text}\0"),
+                    format!("{open},\"x\":01}}"),
+                    format!("{open},\"x\":+1}}"),
+                    format!("{open},\"x\":.5}}"),
+                    format!("{open},\"x\":NaN}}"),
+                    format!("{open},\"x\":Infinity}}"),
+                    format!("{open},\"x\":1e999}}"),
+                    format!("{open},\"x\":\"\n\"}}"),
+                    format!("{open},\"x\":\"\\x41\"}}"),
+                    format!("{open}/* */}}"),
+                    format!("{open},\"x\":{}}}", "[".repeat(500)),
+                ],
+                |t| carrying(t),
+            ),
+        ],
+    )]
+}
+
+fn claims_text(site: &Site) -> Vec<Rule> {
+    let text = site.claims().to_string();
+    let open = text.trim_end_matches('}');
     vec![
-        rule(
-            "RFC 7515 §4",
-            "the header is a JSON object with each member once",
-            [
-                all_good(
-                    [
-                        HEADER,
-                        " {\"kid\" : \"a\",\n\"alg\":\"RS\\u0032\\u00356\"} ",
-                    ],
-                    |h| site.headed(h),
-                ),
-                all_bad(
-                    MALFORMED,
-                    [
-                        "",
-                        "null",
-                        "[]",
-                        "\"RS256\"",
-                        "[{\"alg\":\"RS256\"}]",
-                        "{alg:RS256}",
-                        "{'alg':'RS256'}",
-                        "{\"alg\":\"RS256\",}",
-                        "{\"alg\":\"RS256\",\"kid\":\"a\"}x",
-                        "{\"alg\":\"RS256\",\"kid\":\"a\"}{}",
-                        "\u{feff}{\"alg\":\"RS256\",\"kid\":\"a\"}",
-                        "{\"alg\":\"RS256\",\"kid\":\"a\",\"alg\":\"RS256\"}",
-                        "{\"alg\":\"none\",\"kid\":\"a\",\"\\u0061lg\":\"RS256\"}",
-                        "{\"alg\":\"RS256\",\"kid\":\"a\",\"kid\":\"b\"}",
-                        "{\"alg\":\"RS256\",\"kid\":\"a\",\"x\":{\"y\":1,\"y\":2}}",
-                        "{\"alg\":\"RS256\",\"kid\":\"a\",\"typ\":\"\\ud800\"}",
-                    ],
-                    |h| site.headed(h),
-                ),
-            ],
-        ),
-        rule(
-            "RFC 7515 §10.12",
-            "what is not exactly JSON is refused",
-            [
-                good(
-                    "white space around",
-                    site.carrying(format!("\r\n {text}\t")),
-                ),
-                all_bad(
-                    MALFORMED,
-                    [
-                        format!("{text}{text}"),
-                        format!("{text},"),
-                        format!("{text}\0"),
-                        format!("{open},\"x\":01}}"),
-                        format!("{open},\"x\":+1}}"),
-                        format!("{open},\"x\":.5}}"),
-                        format!("{open},\"x\":NaN}}"),
-                        format!("{open},\"x\":Infinity}}"),
-                        format!("{open},\"x\":1e999}}"),
-                        format!("{open},\"x\":\"\n\"}}"),
-                        format!("{open},\"x\":\"\\x41\"}}"),
-                        format!("{open}/* */}}"),
-                        format!("{open},\"x\":{}}}", "[".repeat(500)),
-                    ],
-                    |t| site.carrying(t),
-                ),
-            ],
-        ),
         rule(
             "RFC 7519 §4",
             "each claim once",
             [
-                good("once", site.carrying(&text)),
+                good("once", carrying(&text)),
                 all_bad(
                     MALFORMED,
                     [
@@ -230,7 +246,7 @@ fn json_text(site: &Site) -> Vec<Rule> {
                         format!("{{\"exp\":1,{}", &text[1..]),
                         format!("{open},\"x\":[{{\"a\":1,\"a\":1}}]}}"),
                     ],
-                    |t| site.carrying(t),
+                    |t| carrying(t),
                 ),
             ],
         ),
@@ -238,62 +254,69 @@ fn json_text(site: &Site) -> Vec<Rule> {
             "RFC 7519 §7.2",
             "the payload is a JSON object in UTF-8",
             [
-                good("an object", site.carrying(&text)),
+                good("an object", carrying(&text)),
                 all_bad(
                     MALFORMED,
                     ["", "[]", "null", "true", "7", "\"text\"", "<a/>", "alice"],
-                    |t| site.carrying(t),
+                    |t| carrying(t),
                 ),
-                bad(
-                    MALFORMED,
-                    "a list of claims",
-                    site.carrying(format!("[{text}]")),
-                ),
-            ],
-        ),
-        rule(
-            "RFC 8725 §3.7",
-            "UTF-8, and no other encoding",
-            [
-                good("beyond ASCII", site.carrying(bytes("é漢😀".as_bytes()))),
-                bad(MALFORMED, "UTF-16", site.carrying(utf16)),
-                all_bad(
-                    MALFORMED,
-                    [
-                        &b"\xff"[..],
-                        b"\xc0\xaf",
-                        b"\xed\xa0\x80",
-                        b"\xe9",
-                        b"\xf5\x80\x80\x80",
-                    ],
-                    |b| site.carrying(bytes(b)),
-                ),
-                bad(
-                    MALFORMED,
-                    "in the header",
-                    site.headed(b"{\"alg\":\"RS256\",\"kid\":\"\xe9\"}"),
-                ),
-            ],
-        ),
-        rule(
-            "RFC 8725 §3.6",
-            "what is compressed is not opened",
-            [
-                good("plain", site.carrying(&text)),
-                bad(
-                    MALFORMED,
-                    "deflated",
-                    at(
-                        "/rs",
-                        &mint::sign_text(
-                            "rsa-a",
-                            "RS256",
-                            r#"{"alg":"RS256","kid":"a","zip":"DEF"}"#,
-                            b"\xab\x56\xca\x2c\x2e\x56\xb2\x52\x4a\xcc\xc9\x4c\x4e\x55\xaa\x05\x00",
-                        ),
-                    ),
-                ),
+                bad(MALFORMED, "a list of claims", carrying(format!("[{text}]"))),
             ],
         ),
     ]
+}
+
+fn encodings(site: &Site) -> Vec<Rule> {
+    let text = site.claims().to_string();
+    let open = text.trim_end_matches('}');
+    let utf16: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let bytes = |more: &[u8]| [open.as_bytes(), b",\"x\":\"", more, b"\"}"].concat();
+    vec![rule(
+        "RFC 8725 §3.7",
+        "UTF-8, and no other encoding",
+        [
+            good("beyond ASCII", carrying(bytes("é漢😀".as_bytes()))),
+            bad(MALFORMED, "UTF-16", carrying(utf16)),
+            all_bad(
+                MALFORMED,
+                [
+                    &b"\xff"[..],
+                    b"\xc0\xaf",
+                    b"\xed\xa0\x80",
+                    b"\xe9",
+                    b"\xf5\x80\x80\x80",
+                ],
+                |b| carrying(bytes(b)),
+            ),
+            bad(
+                MALFORMED,
+                "in the header",
+                site.headed(b"{\"alg\":\"RS256\",\"kid\":\"\xe9\"}"),
+            ),
+        ],
+    )]
+}
+
+fn compression(site: &Site) -> Vec<Rule> {
+    let text = site.claims().to_string();
+    vec![rule(
+        "RFC 8725 §3.6",
+        "what is compressed is not opened",
+        [
+            good("plain", carrying(&text)),
+            bad(
+                MALFORMED,
+                "deflated",
+                at(
+                    "/rs",
+                    &mint::sign_text(
+                        "rsa-a",
+                        "RS256",
+                        r#"{"alg":"RS256","kid":"a","zip":"DEF"}"#,
+                        b"\xab\x56\xca\x2c\x2e\x56\xb2\x52\x4a\xcc\xc9\x4c\x4e\x55\xaa\x05\x00",
+                    ),
+                ),
+            ),
+        ],
+    )]
 }

@@ -16,7 +16,8 @@ const L: &str = "edd3f55c1a631258d69cf7a2def9de140000000000000000000000000000001
 
 pub fn rules(site: &Site) -> Vec<Rule> {
     let mut all = validation(site);
-    all.extend(algorithms(site));
+    all.extend(one_for_each(site));
+    all.extend(never_another(site));
     all.extend(hmac(site));
     all.extend(curves(site));
     all.extend(best_practice(site));
@@ -113,7 +114,7 @@ fn signature_of(site: &Site) -> Vec<u8> {
 }
 
 /// Every algorithm at its own route, and every other's token there.
-fn algorithms(site: &Site) -> Vec<Rule> {
+fn one_for_each(site: &Site) -> Vec<Rule> {
     let own = |alg: &&str| to(alg, &token(site, alg));
     let crossed = ALGS.iter().flat_map(|signed| {
         let others = ALGS.iter().filter(move |wanted| *wanted != signed);
@@ -154,6 +155,18 @@ fn algorithms(site: &Site) -> Vec<Rule> {
                 all_bad(SIGNATURE, pairs, |(from, alg)| relabelled(from, alg)),
             ],
         ),
+    ]
+}
+
+fn never_another(site: &Site) -> Vec<Rule> {
+    let own = |alg: &&str| to(alg, &token(site, alg));
+    let relabelled = |from: &str, alg: &str| {
+        // Signed with one algorithm, named as another of the same key.
+        let header = format!(r#"{{"alg":"{alg}"}}"#);
+        let key = mint::key_for(from);
+        to(alg, &mint::sign_header(key, from, &header, &site.claims()))
+    };
+    vec![
         rule(
             "RFC 7518 §3.5",
             "PSS is not PKCS #1 v1.5",

@@ -73,9 +73,7 @@ impl Site {
         let config = format!(
             "identity:\n  failures: off\n  jwt:\n{identities}upstreams: [{{ name: up, targets: [\"{origin}\"] }}]\nroutes:\n{routes}"
         );
-        let mut files: Vec<(String, String)> = vectors::files();
-        files.push(("set.json".into(), key_sets::in_file()));
-        files.extend(mint::PUBLIC.map(|(name, pem)| (format!("{name}.pem"), pem.to_owned())));
+        let files = files();
         let files: Vec<_> = files
             .iter()
             .map(|(n, t)| (n.as_str(), t.as_str()))
@@ -113,11 +111,6 @@ impl Site {
     pub fn headed(&self, header: impl AsRef<[u8]>) -> Req {
         let claims = self.claims().to_string();
         at("/rs", &mint::sign_text("rsa-a", "RS256", header, claims))
-    }
-
-    /// A request to `/rs` with exactly these claims, well signed.
-    pub fn carrying(&self, claims: impl AsRef<[u8]>) -> Req {
-        at("/rs", &mint::sign_text("rsa-a", "RS256", HEADER, claims))
     }
 
     /// A good token for `/rs`, in its three segments.
@@ -165,9 +158,21 @@ impl Site {
     }
 }
 
+/// A request to `/rs` with exactly these claims, well signed.
+pub fn carrying(claims: impl AsRef<[u8]>) -> Req {
+    at("/rs", &mint::sign_text("rsa-a", "RS256", HEADER, claims))
+}
+
 /// A request to a route with this token.
 pub fn at(route: &str, token: &str) -> Req {
     Req::get(route).bearer(token)
+}
+
+fn files() -> Vec<(String, String)> {
+    let mut files = vectors::files();
+    files.push(("set.json".into(), key_sets::in_file()));
+    files.extend(mint::PUBLIC.map(|(name, pem)| (format!("{name}.pem"), pem.to_owned())));
+    files
 }
 
 /// The settings of an issuer with one algorithm and its key.
