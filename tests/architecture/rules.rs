@@ -82,6 +82,8 @@ pub const PLACES: &[Place] = &[
             "!src/limit/exact.rs",
             "!src/identity/jwt.rs",
             "!src/identity/seen.rs",
+            "!src/identity/revoke/set.rs",
+            "!src/identity/revoke/entry.rs",
             "!src/upstream/balance.rs",
             "!src/upstream/split.rs",
         ],
