@@ -3,6 +3,8 @@
 
 #[path = "cli/certificates.rs"]
 mod certificates;
+#[path = "cli/keys.rs"]
+mod keys;
 #[path = "cli/process.rs"]
 mod process;
 #[path = "cli/reload.rs"]
@@ -17,8 +19,6 @@ use process::{
 };
 use std::fs;
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
-use tollgate::base::secret::sha256;
 
 /// Nobody listens there.
 const NOBODY: &str = "127.0.0.1:1";
@@ -48,7 +48,7 @@ fn a_wrong_command_line_ends_with_64_and_help_with_0() {
             &["upgrade", "-c", "a.yaml", "--timeout", "1h"],
             "error: invalid value '1h' for '--timeout <DURATION>': found `1h`, want a duration of 1s to 10m such as `60s`\n",
         ),
-        (&["keys"], "Make API keys\n"),
+        (&["keys"], "Make, show, replace and take back API keys\n"),
         (
             &["keys", "new"],
             "error: the following required arguments were not provided:\n  --client <CLIENT>\n",
@@ -292,97 +292,4 @@ fn sigusr1_opens_the_access_log_anew() {
     assert_eq!(holds(&old, line), None, "nothing more in the old one");
     gateway.signal("TERM");
     assert_eq!(gateway.end(), Some(0));
-}
-
-/// The key that a call printed, in this form and once.
-#[track_caller]
-fn key(stdout: &str) -> &str {
-    assert_eq!(stdout.matches("tg_").count(), 1, "shown once: {stdout}");
-    let first = stdout.lines().next().expect("a line");
-    let key = first.strip_prefix("key (shown once): ").expect(first);
-    assert!(key.starts_with("tg_") && key.len() == 60, "{key}");
-    key
-}
-
-fn hash(key: &str) -> String {
-    let digits = sha256(key.as_bytes()).map(|byte| format!("{byte:02x}"));
-    format!("    hash: sha256:{}\n", digits.concat())
-}
-
-#[test]
-fn a_new_key_is_printed_with_its_entry() {
-    let made = call(&["keys", "new", "--client", "acme"]);
-    assert_eq!((made.code, made.stderr.as_str()), (Some(0), ""));
-    let key = key(&made.stdout);
-    let entry = made
-        .stdout
-        .split_once("\n\nkeys:\n  - id: ")
-        .expect("an entry")
-        .1;
-    let (id, rest) = entry.split_once('\n').expect("an id");
-    assert!(key.starts_with(&format!("tg_{id}_")), "{key} {id}");
-    assert_eq!(rest, hash(key) + "    client: \"acme\"\n\n");
-    for (args, says) in [
-        (
-            &["--client", "a", "--expires", "soon"][..],
-            "--expires: found \"soon\", want a UTC time such as 2027-01-31T00:00:00Z\n",
-        ),
-        (
-            &["--client", " "],
-            "--client: found an empty name, want the client's name\n",
-        ),
-    ] {
-        let args = [&["keys", "new"], args].concat();
-        assert_eq!(call(&args), failed(64, says), "{args:?}");
-    }
-}
-
-#[test]
-fn a_key_that_was_made_opens_a_route() {
-    let folder = Folder::new();
-    let (file, path) = (folder.text("keys.yaml"), folder.path("keys.yaml"));
-    let new = ["keys", "new", "--file", &file, "--client"];
-    let more = ["acme", "--tier", "gold", "--scope", "a", "--role", "b"];
-    let until = ["--expires", "2999-01-31T00:00:00Z"];
-    let first = call(&[&new[..], &more, &until].concat());
-    assert_eq!((first.code, first.stderr.as_str()), (Some(0), ""));
-    let second = call(&[&new[..], &["other"]].concat());
-    let mode = fs::metadata(&path).expect("a file").permissions().mode();
-    assert_eq!(mode & 0o777, 0o600);
-    let (text, keys) = (content(&path), [key(&first.stdout), key(&second.stdout)]);
-    assert_eq!(first.stdout, format!("key (shown once): {}\n", keys[0]));
-    assert!(!text.contains("tg_"), "{text}");
-    for key in keys {
-        assert!(text.contains(&hash(key)), "{text}");
-    }
-    let entry = "    client: \"acme\"\n    tier: \"gold\"\n    scopes: [\"a\"]\n    roles: [\"b\"]\n    expires: \"2999-01-31T00:00:00Z\"\n";
-    assert!(text.contains(entry), "{text}");
-    let service = Service::open();
-    let more = "log: { access: off }\nidentity: { api_keys: [{ name: ours, file: keys.yaml }] }";
-    let guarded = "auth: { any: [ours], scopes: [a], roles: [b] }";
-    let yaml = config(ANY_PORT, &service.address(), more).replace("auth: none", guarded);
-    let gateway = Running::start(&folder.write("gateway.yaml", &yaml));
-    let field = |key: &str| format!("X-API-Key: {key}\r\n");
-    let client = gateway.send("/", &field(keys[0]));
-    answer(service.request());
-    assert_eq!(status(client), "200");
-    assert_eq!(gateway.status("/", &field(keys[1])), "403");
-    assert_eq!(gateway.status("/", &field("tg_made_up")), "401");
-}
-
-#[test]
-fn a_key_file_that_cannot_be_added_to_is_left_alone() {
-    let folder = Folder::new();
-    let cannot = "the list in it cannot be added to: write it as `keys:` and one `- id: …` a key, \
-                  or leave out --file and add the entry by hand";
-    let path = folder.write("flow.yaml", "keys: [] # none\n");
-    let new = |path: &str| call(&["keys", "new", "--client", "a", "--file", path]);
-    assert_eq!(new(&path), failed(1, &format!("{path}: {cannot}\n")));
-    assert_eq!(content(&folder.path("flow.yaml")), "keys: [] # none\n");
-    let lost = folder.text("no/keys.yaml");
-    let why = "No such file or directory (os error 2)";
-    assert_eq!(new(&lost), failed(1, &format!("{lost}: {why}\n")));
-    let dir = folder.text("");
-    let why = "Is a directory (os error 21)";
-    assert_eq!(new(&dir), failed(1, &format!("{dir}: {why}\n")));
 }

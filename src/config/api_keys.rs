@@ -159,20 +159,22 @@ struct Spots {
 impl Keys {
     /// Where a key's `id` or `hash` stands.
     pub fn place(&self, at: usize, part: &str) -> Place {
-        let spots = &self.spots[at];
+        let keys = Key::default().field("keys");
+        let Some(spots) = self.spots.get(at) else {
+            return Place::start_of(&self.file, "keys");
+        };
         let (line, column) = if part == "id" { spots.id } else { spots.hash };
-        let item = Key::default().field("keys").item(&spots.item.to_string());
         Place {
             file: self.file.clone(),
             line,
             column,
-            key: item.field(part),
+            key: keys.item(&spots.item.to_string()).field(part),
         }
     }
 
     /// The line where a key's entry begins, from 1.
     pub fn line(&self, at: usize) -> usize {
-        self.spots[at].line as usize
+        self.spots.get(at).map_or(1, |spots| spots.line as usize)
     }
 }
 

@@ -35,7 +35,7 @@ conf! {
         permissions: Vec<Spanned<String>> = default("[]");
         /// Claims of the token, each with the value or the values of which it must have one.
         /// Default: none.
-        claims: Entries<ValuesConf> = default("{}");
+        claims: Entries<Values> = default("{}");
         /// Whether a key may come in the query, by the parameter that its list names. Default false.
         key_in_query: Spanned<bool> = default("false");
         /// Whether those are refused who may not pass, or only counted and logged. Default `enforce`.
@@ -55,9 +55,9 @@ words! {
 
 /// One value or several, any of which will do.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ValuesConf(pub Vec<Spanned<String>>);
+pub struct Values(pub Vec<Spanned<String>>);
 
-impl Decode for ValuesConf {
+impl Decode for Values {
     fn decode(node: &Node, d: &mut Decoder) -> Option<Self> {
         match &node.content {
             Content::Text { .. } if !node.is_nothing() => {

@@ -220,7 +220,7 @@ conf! {
 words! {
     /// How an issuer says where its keys are.
     pub enum DiscoveryConf {
-        /// OpenID Connect Discovery 1.0 §4.
+        /// `OpenID` Connect Discovery 1.0 §4.
         Oidc = "oidc",
         /// RFC 8414 §3.
         Oauth = "oauth",

@@ -34,7 +34,7 @@ pub enum Outcome {
 }
 
 /// The most time that lookups may take; each has a bound of its own, which is at most this.
-const LOOKUP: Duration = Duration::from_secs(11);
+const LOOKUP: Duration = Duration::from_secs(16);
 
 /// The hook: judges the session's request, where the edge has not done so, and answers what is not
 /// proxied. True if it was answered.

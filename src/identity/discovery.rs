@@ -1,4 +1,4 @@
-//! Where an issuer says that its keys are: OpenID Connect Discovery 1.0 and RFC 8414. Pure: an
+//! Where an issuer says that its keys are: `OpenID` Connect Discovery 1.0 and RFC 8414. Pure: an
 //! address comes out of an issuer's name, another one out of the document found there.
 
 use super::json;

@@ -469,7 +469,7 @@ fn next_refresh(refresh: Duration, max_age: Option<Duration>, chance: u64) -> Du
     let lifetime = max_age.map_or(refresh, |age| age.max(MIN_REFRESH).min(refresh));
     let tenth = lifetime / 10;
     let jitter = chance % (tenth.as_millis() as u64 + 1);
-    lifetime - tenth - Duration::from_millis(jitter)
+    lifetime.saturating_sub(tenth + Duration::from_millis(jitter))
 }
 
 /// How long to wait after so many failures in a row: while there are keys 10 s doubled each time,

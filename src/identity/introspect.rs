@@ -135,9 +135,11 @@ impl Introspection {
         if rules.audiences.as_ref().is_some_and(Vec::is_empty) {
             return Err("audiences: want at least one".to_owned());
         }
+        let mut patience = rules.timeout + SLACK;
         let shared = match rules.shared {
             Some(redis) => {
                 let seal = Seal::new(&rules.url, &rules.client_id, &rules.client_secret)?;
+                patience += redis.rules().timeout;
                 Some(Shared::new(redis, &rules.name, seal))
             }
             None => None,
@@ -178,7 +180,7 @@ impl Introspection {
             orders,
             inbox: Mutex::new(Some(inbox)),
             seats: Seats::default(),
-            patience: rules.timeout + SLACK,
+            patience,
         })
     }
 

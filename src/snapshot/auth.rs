@@ -3,7 +3,7 @@
 use super::compile::missed;
 use super::identity::{Identities, unknown};
 use super::routes::Parts;
-use crate::config::auth::{ModeConf, RequiredAuthConf, ValuesConf};
+use crate::config::auth::{ModeConf, RequiredAuthConf, Values};
 use crate::config::{Entries, Fault, Place, Spanned};
 use crate::exchange::refusal::Challenge;
 use crate::filter::auth::Auth;
@@ -74,11 +74,8 @@ fn gate(names: &[Spanned<String>], in_query: bool, ids: &Identities) -> Result<G
     Ok(gate)
 }
 
-fn demanded(
-    conf: &Entries<ValuesConf>,
-    ids: &Identities,
-) -> Result<Vec<(usize, Vec<String>)>, Fault> {
-    let claims = conf.0.iter().map(|(name, ValuesConf(values))| {
+fn demanded(conf: &Entries<Values>, ids: &Identities) -> Result<Vec<(usize, Vec<String>)>, Fault> {
+    let claims = conf.0.iter().map(|(name, Values(values))| {
         let path: ClaimPath = name.value.parse().map_err(|e| missed(&name.place, e))?;
         let at = ids.wanted.iter().position(|wanted| wanted.path == path);
         let at = at.ok_or_else(|| missed(&name.place, "a claim that nobody keeps"))?;

@@ -51,6 +51,16 @@ pub fn unready(place: &Place, why: impl Display) -> Fault {
 }
 
 impl Findings {
+    /// Makes the last of it, unless something was, or is, at fault.
+    fn all<T>(mut self, make: impl FnOnce(&mut Self) -> T) -> Result<T, Faults> {
+        let made = make(&mut self);
+        if self.0.is_empty() {
+            Ok(made)
+        } else {
+            Err(Faults::sorted(self.0))
+        }
+    }
+
     /// Notes a fault and goes on without the value.
     pub fn keep<T>(&mut self, made: Result<T, Fault>) -> Option<T> {
         made.map_err(|fault| self.0.push(fault)).ok()
@@ -101,11 +111,7 @@ pub fn compile(conf: &FileConf, tools: &Tools<'_>) -> Result<Snapshot, Faults> {
     // Routes name upstreams; without one of those they would be said to name nothing.
     let whole = pools.len() == upstreams.len();
     let routes = if whole { routes.as_slice() } else { &[] };
-    let compiled = routes::compile(routes, &parts, &mut findings);
-    if !findings.0.is_empty() {
-        return Err(Faults::sorted(findings.0));
-    }
-    let (table, routes) = compiled;
+    let (table, routes) = findings.all(|f| routes::compile(routes, &parts, f))?;
     Ok(Snapshot {
         errors: shape(server.errors.value),
         trusted_proxies: Networks(trusted_proxies.iter().map(|n| n.value).collect()),
@@ -114,7 +120,7 @@ pub fn compile(conf: &FileConf, tools: &Tools<'_>) -> Result<Snapshot, Faults> {
         flood,
         redis: shared,
         revocations: identities.revocations,
-        headers: identity::headers(&identity.headers, &identity.api_keys, &identities.wanted),
+        headers: identity::headers(identity, &identities.wanted),
         table,
         routes,
         pools,

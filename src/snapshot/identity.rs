@@ -5,13 +5,13 @@ use super::compile::{Findings, Tools, missed, unready};
 use super::introspection;
 use super::{ClaimHeader, IdentityHeaders, ListForm, revocation};
 use super::{api_keys as key_lists, certificates};
-use crate::config::api_keys::ApiKeysConf;
 use crate::config::auth::AuthConf;
 use crate::config::identity::{
     ClaimHeaderConf, ClaimsConf, DiscoveryConf, FailureLimitConf, FailuresConf, IdentityConf,
     IdentityHeadersConf, JwksConf, JwtConf, JwtKeyConf, ListForm as FormConf, OddConf, ProfileConf,
     RequiredClaimConf,
 };
+use crate::config::introspection::IntrospectionConf;
 use crate::config::route::RouteConf;
 use crate::config::{Entries, Fault, FileConf, Place, Spanned};
 use crate::filter::auth::failures::Failures;
@@ -102,29 +102,10 @@ impl Identities {
             permissions: permissions(roles),
         };
         for issuer in jwt {
-            let name = &issuer.value.name.value;
-            let made = provider(issuer, &all.wanted, tools);
-            let Some(provider) = findings.keep(made) else {
-                all.failed.insert(name.to_string());
-                continue;
-            };
-            let metrics = tools.metrics.issuer(name);
-            if let KeySource::Remote(keys) = provider.source() {
-                keys.count_in(metrics.clone());
-            }
-            all.providers.push(provider.clone());
-            all.jwt.insert(name.to_string(), provider);
+            all.issuer(issuer, tools, findings);
         }
         for issuer in introspection {
-            let name = issuer.value.name.value.to_string();
-            let made = introspection::compile(issuer, &all.wanted, redis, tools);
-            match findings.keep(made) {
-                Some(made) => {
-                    all.asked.push(made.clone());
-                    all.introspection.insert(name, made);
-                }
-                None => drop(all.failed.insert(name)),
-            }
+            all.introspection(issuer, redis, tools, findings);
         }
         for keys in api_keys {
             let name = keys.value.name.value.to_string();
@@ -134,6 +115,37 @@ impl Identities {
             }
         }
         all
+    }
+
+    fn issuer(&mut self, conf: &Spanned<JwtConf>, tools: &Tools<'_>, findings: &mut Findings) {
+        let name = &conf.value.name.value;
+        let Some(provider) = findings.keep(provider(conf, &self.wanted, tools)) else {
+            self.failed.insert(name.to_string());
+            return;
+        };
+        if let KeySource::Remote(keys) = provider.source() {
+            keys.count_in(tools.metrics.issuer(name));
+        }
+        self.providers.push(provider.clone());
+        self.jwt.insert(name.to_string(), provider);
+    }
+
+    fn introspection(
+        &mut self,
+        conf: &Spanned<IntrospectionConf>,
+        redis: Option<&Arc<Redis>>,
+        tools: &Tools<'_>,
+        findings: &mut Findings,
+    ) {
+        let name = conf.value.name.value.to_string();
+        let made = introspection::compile(conf, &self.wanted, redis, tools);
+        match findings.keep(made) {
+            Some(made) => {
+                self.asked.push(made.clone());
+                self.introspection.insert(name, made);
+            }
+            None => drop(self.failed.insert(name)),
+        }
     }
 
     /// The roles that give a permission.
@@ -373,11 +385,8 @@ fn written(conf: &Spanned<JwtConf>, keys: &[Spanned<JwtKeyConf>]) -> Result<KeyS
 }
 
 /// Compiles the headers that tell a service who calls.
-pub fn headers(
-    conf: &IdentityHeadersConf,
-    keys: &[Spanned<ApiKeysConf>],
-    wanted: &[Wanted],
-) -> IdentityHeaders {
+pub fn headers(conf: &IdentityConf, wanted: &[Wanted]) -> IdentityHeaders {
+    let (keys, conf) = (&conf.api_keys, &conf.headers);
     let IdentityHeadersConf {
         user,
         scopes,

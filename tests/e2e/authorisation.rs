@@ -210,8 +210,7 @@ fn a_dry_run_refuses_nobody_and_tells_whom_it_would_have() {
         let seen = origin.last();
         assert_eq!(seen.header("x-user-id"), user, "{req:?}");
         // Whoever decides behind us, as before, still has to see them.
-        let sent = req.bytes();
-        let sent = String::from_utf8_lossy(&sent).to_ascii_lowercase();
+        let sent = String::from_utf8_lossy(&req.bytes()).to_ascii_lowercase();
         for name in ["authorization", "x-api-key"] {
             assert_eq!(
                 seen.header(name).is_some(),
@@ -220,12 +219,16 @@ fn a_dry_run_refuses_nobody_and_tells_whom_it_would_have() {
             );
         }
     }
-    let counted = |reason| {
-        format!("tollgate_auth_dry_run_refusals_total{{reason=\"{reason}\",route=\"tried\"}}")
-    };
-    gateway.counts(&counted("token_malformed"), 2);
-    gateway.counts(&counted("scope_insufficient"), 2);
-    gateway.counts(&counted("auth_failures_limited"), 1);
+    let counts = [
+        ("token_malformed", 2),
+        ("scope_insufficient", 2),
+        ("auth_failures_limited", 1),
+    ];
+    for (reason, times) in counts {
+        let labels = format!("reason=\"{reason}\",route=\"tried\"");
+        let metric = format!("tollgate_auth_dry_run_refusals_total{{{labels}}}");
+        gateway.counts(&metric, times);
+    }
 }
 
 #[test]

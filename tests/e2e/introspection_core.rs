@@ -99,6 +99,7 @@ fn rules(origin: &Origin) -> IntrospectionRules {
         negative_ttl: Duration::from_secs(5),
         max_cached: 1024,
         claims: ClaimMap::default(),
+        shared: None,
     }
 }
 

@@ -5,6 +5,7 @@ use super::support::*;
 use serde_json::{Value, json};
 use std::process::Command;
 use tollgate::identity::key_format::generate;
+use tollgate::redis::Value as Reply;
 
 /// A server, an origin, and a config for both.
 struct Place {
@@ -52,7 +53,7 @@ impl Place {
 
     /// How often Redis was asked for a record.
     fn asked(&self) -> u64 {
-        let redis::Value::BulkString(text) = self.redis.run(&["INFO", "commandstats"]) else {
+        let Reply::BulkString(text) = self.redis.run(&["INFO", "commandstats"]) else {
             panic!("no text");
         };
         let text = String::from_utf8(text).unwrap();
@@ -475,7 +476,7 @@ fn keys_are_made_shown_rotated_and_taken_back() {
     // A record of somebody else's is found by looking at all of them; what we do not know of it stays.
     let other = mint::digest("elsewhere")[..12].to_owned();
     keys(&["rotate", &other, "--grace", "2h"]).expect("rotated");
-    let redis::Value::BulkString(text) = place.redis.run(&["GET", &name("elsewhere")]) else {
+    let Reply::BulkString(text) = place.redis.run(&["GET", &name("elsewhere")]) else {
         panic!("no text");
     };
     let record: Value = serde_json::from_slice(&text).expect("JSON");

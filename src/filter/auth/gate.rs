@@ -127,6 +127,7 @@ impl Gate {
 
     fn key(&self, auth: &Auth, visit: &mut Visit<'_>) -> Result<Arc<Principal>, Stop> {
         let (mut fault, mut asks, mut unavailable) = (None, Vec::new(), false);
+        let mut known = false;
         for place in &self.keys {
             let sent = key(&visit.request, &place.list.header, place.parameter());
             let Some(sent) = sent.map_err(Stop::Failed)? else {
@@ -139,14 +140,20 @@ impl Gate {
                     return Ok(caller);
                 }
                 KeyVerdict::Refused(found) => fault = fault.max(Some(found)),
-                KeyVerdict::Ask => asks.push(Lookup::ApiKey(place.list.clone(), sent[..].into())),
+                KeyVerdict::Ask => {
+                    known |= place.list.is_cached(&sent, visit.now);
+                    asks.push(Lookup::ApiKey(place.list.clone(), sent[..].into()));
+                }
                 KeyVerdict::Unavailable => unavailable = true,
             }
         }
         if fault.is_none() && asks.is_empty() && !unavailable {
             return Err(Stop::Missing(Reason::ApiKeyRequired));
         }
-        bar(auth, visit)?;
+        // One that was good a moment ago and is only to be confirmed is no guess.
+        if !known {
+            bar(auth, visit)?;
+        }
         match (Lookup::all(asks), fault) {
             (Some(ask), _) => Err(Stop::Ask(ask)),
             (None, _) if unavailable => Err(unable(Reason::ApiKeysUnavailable)),

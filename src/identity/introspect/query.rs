@@ -73,8 +73,9 @@ impl QueryFault {
     pub fn health(&self) -> Health {
         match self {
             // 500 and the like may be about this one token.
-            Self::Transport(_) | Self::Credentials(_) => Health::Bad,
-            Self::Unable(408 | 429 | 502 | 503 | 504) => Health::Bad,
+            Self::Transport(_)
+            | Self::Credentials(_)
+            | Self::Unable(408 | 429 | 502 | 503 | 504) => Health::Bad,
             _ => Health::Unclear,
         }
     }

@@ -71,7 +71,7 @@ impl Site {
         routes += "- { name: both, match: { path: /both }, auth: { any: [one, two] }, to: up }\n";
         routes += "- { name: one, match: { path: /one }, auth: { any: [one] }, to: up }\n";
         let config = format!(
-            "identity:\n  jwt:\n{identities}upstreams: [{{ name: up, targets: [\"{origin}\"] }}]\nroutes:\n{routes}"
+            "identity:\n  failures: off\n  jwt:\n{identities}upstreams: [{{ name: up, targets: [\"{origin}\"] }}]\nroutes:\n{routes}"
         );
         let mut files: Vec<(String, String)> = vectors::files();
         files.push(("set.json".into(), key_sets::in_file()));

@@ -145,6 +145,11 @@ impl Gateway {
         self.ask(&Req::get(target))
     }
 
+    /// Its clock; clones move together.
+    pub fn clock(&self) -> Clock {
+        self.clock.clone()
+    }
+
     /// Moves all of its time forward. Connections that were open meanwhile may be closed as idle.
     pub fn advance(&self, by: Duration) {
         self.clock.advance(by);
