@@ -1,8 +1,8 @@
 //! Who is calling: tokens and keys go in, a [`principal::Principal`] or a closed fault comes out.
 //!
-//! Everything here is pure but for [`fetch`], which keeps an issuer's published keys fresh, and
-//! [`introspect`], which asks an issuer about tokens that only it can read, and [`key_redis`], which
-//! asks Redis for API keys.
+//! Everything here is pure but for [`fetch`], which keeps an issuer's published keys fresh,
+//! [`introspect`], which asks an issuer about tokens that only it can read, [`key_redis`], which asks
+//! Redis for API keys, and [`revoke`], which keeps what is not believed any more.
 //! [`provider::authenticate`] is the way in for a token, [`key_list::KeyList::judge`] for a key.
 
 pub mod alg;

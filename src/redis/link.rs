@@ -16,6 +16,8 @@ const PROBE_EVERY: Duration = Duration::from_secs(1);
 const PROBE_AGAIN: Duration = Duration::from_millis(100);
 /// Late answers in a row that mean it is down.
 const MOST_LATE: u32 = 3;
+/// One that was up for so long is brought back soon.
+const STEADY: Duration = Duration::from_secs(10);
 /// A connection is replaced at most so often.
 const RENEW_EVERY: Duration = Duration::from_secs(5);
 
@@ -141,15 +143,23 @@ impl Redis {
     /// Looks after the connection in use until it is of no use.
     async fn stay(&self, mut link: Arc<Link>) {
         let mut renewed = self.clock.now();
+        let (mut up_since, mut pace) = (renewed, Pace::default());
         loop {
             let late = link.late.load(Relaxed) > 0;
             let rest = if late { PROBE_AGAIN } else { PROBE_EVERY };
             let _ = timeout(rest, self.wake.notified()).await;
             if !self.holds(&link) {
+                let now = self.clock.now();
+                if u128::from(now.since_ns(up_since)) >= STEADY.as_nanos() {
+                    pace.reset();
+                }
+                // One that answers this and is late with all else would go up and down with every request.
+                sleep(pace.next(now)).await;
                 // Why it is down was told when it went.
                 if self.revive(&link).await.is_err() {
                     return;
                 }
+                up_since = self.clock.now();
                 continue;
             }
             let now = self.clock.now();

@@ -197,8 +197,9 @@ impl Redis {
             }
             // Whoever logs in, or asks the name's new address, may be served.
             Meaning::Renew => {
-                self.renew.store(true, Relaxed);
-                self.wake.notify_one();
+                if !self.renew.swap(true, Relaxed) {
+                    self.wake.notify_one();
+                }
             }
             Meaning::Refused => {}
         }

@@ -82,6 +82,8 @@ pub const PLACES: &[Place] = &[
             "!src/limit/exact.rs",
             "!src/identity/jwt.rs",
             "!src/identity/seen.rs",
+            "!src/identity/revoke/set.rs",
+            "!src/identity/revoke/entry.rs",
             "!src/identity/key_cache.rs",
             "!src/identity/key_format.rs",
             "!src/identity/key_record.rs",
