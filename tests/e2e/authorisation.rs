@@ -165,6 +165,18 @@ fn roles_give_permissions_and_claims_have_values() {
     assert_eq!(by_key.is(), lacking(), "a key has no claims");
 }
 
+/// Whoever decides behind us, as before, still has to see them.
+fn credentials_go_on(req: &Req, seen: &Seen) {
+    let sent = String::from_utf8_lossy(&req.bytes()).to_ascii_lowercase();
+    for name in ["authorization", "x-api-key"] {
+        assert_eq!(
+            seen.header(name).is_some(),
+            sent.contains(name),
+            "{name} {req:?}"
+        );
+    }
+}
+
 #[test]
 fn a_dry_run_refuses_nobody_and_tells_whom_it_would_have() {
     let origin = Origin::start();
@@ -209,15 +221,7 @@ fn a_dry_run_refuses_nobody_and_tells_whom_it_would_have() {
         assert_eq!(line["reason"], Value::Null);
         let seen = origin.last();
         assert_eq!(seen.header("x-user-id"), user, "{req:?}");
-        // Whoever decides behind us, as before, still has to see them.
-        let sent = String::from_utf8_lossy(&req.bytes()).to_ascii_lowercase();
-        for name in ["authorization", "x-api-key"] {
-            assert_eq!(
-                seen.header(name).is_some(),
-                sent.contains(name),
-                "{name} {req:?}"
-            );
-        }
+        credentials_go_on(&req, &seen);
     }
     let counts = [
         ("token_malformed", 2),
