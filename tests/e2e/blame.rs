@@ -207,7 +207,7 @@ fn lists_of_keys_may_share_a_header() {
     assert_eq!(ask("key-of-ours").status, 200);
     assert_eq!(ask("key-of-theirs").status, 200);
     let refused = ask("key-of-nobody");
-    assert_eq!(refused.is(), (401, "api_key_invalid".into()));
+    assert_eq!(refused.is(), (401, "api_key_unknown".into()));
     let challenge = refused.header("www-authenticate").expect("a challenge");
     assert_eq!(challenge.matches("x-api-key").count(), 1, "{challenge}");
 }

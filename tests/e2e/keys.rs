@@ -34,10 +34,10 @@ fn api_keys_open_until_they_expire() {
     assert_eq!(ask("key-that-ends").0, 200);
     assert_eq!(ask("key-that-stays").0, 200);
     assert_eq!(ask("key-without-scope"), (403, "scope_insufficient".into()));
-    assert_eq!(ask("key-that-stay"), (401, "api_key_invalid".into()));
-    assert_eq!(ask(&"k".repeat(600)), (401, "api_key_invalid".into()));
+    assert_eq!(ask("key-that-stay"), (401, "api_key_unknown".into()));
+    assert_eq!(ask(&"k".repeat(600)), (401, "api_key_malformed".into()));
     gateway.advance_s(4_102_444_800 - gateway.now_s());
-    assert_eq!(ask("key-that-ends"), (401, "api_key_invalid".into()));
+    assert_eq!(ask("key-that-ends"), (401, "api_key_expired".into()));
     let answer = gateway.ask(&Req::get("/").header("X-Partner-Key", "key-that-stays"));
     let line = gateway.line(&answer);
     assert_eq!(

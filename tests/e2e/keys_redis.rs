@@ -92,7 +92,6 @@ fn records_of_every_form() {
     let place = Place::new();
     let gateway = place.gateway();
     let unusable = is(503, "api_keys_unavailable");
-    let invalid = is(401, "api_key_invalid");
     for (n, (record, root, scoped)) in [
         (MOBILE, 200, 200),
         (
@@ -127,7 +126,8 @@ fn records_of_every_form() {
         let found = ask(&gateway, &key);
         assert_eq!(found.0, root, "{record}");
         match root {
-            401 => assert_eq!(found, invalid),
+            401 if record.contains("disabled") => assert_eq!(found, is(401, "api_key_disabled")),
+            401 => assert_eq!(found, is(401, "api_key_expired")),
             503 => assert_eq!(found, unusable),
             _ => {}
         }
@@ -178,7 +178,7 @@ fn a_deleted_key_is_refused_within_a_second_at_two_gateways() {
     eventually("it is refused everywhere", || {
         gateways
             .iter()
-            .all(|g| ask(g, "mobile") == is(401, "api_key_invalid"))
+            .all(|g| ask(g, "mobile") == is(401, "api_key_unknown"))
     });
     watch.shows(0, 1000);
     for gateway in &gateways {
@@ -216,7 +216,7 @@ fn without_word_of_changes_a_key_is_confirmed_every_second() {
     let asked = place.asked();
     place.delete("mobile");
     gateway.advance_s(1);
-    assert_eq!(ask(&gateway, "mobile"), is(401, "api_key_invalid"));
+    assert_eq!(ask(&gateway, "mobile"), is(401, "api_key_unknown"));
     assert_eq!(place.asked(), asked + 1);
     place.set("mobile", MOBILE);
     gateway.advance_s(1);
@@ -229,7 +229,7 @@ fn outage(stop: fn(&RedisServer), again: fn(&RedisServer)) {
     let gateway = place.gateway();
     place.set("known", MOBILE);
     assert_eq!(ask(&gateway, "known").0, 200);
-    assert_eq!(ask(&gateway, "not-known"), is(401, "api_key_invalid"));
+    assert_eq!(ask(&gateway, "not-known"), is(401, "api_key_unknown"));
     stop(&place.redis);
     let unavailable = is(503, "api_keys_unavailable");
     for n in 0..20 {
@@ -240,7 +240,7 @@ fn outage(stop: fn(&RedisServer), again: fn(&RedisServer)) {
         ask(&gateway, "not-known") == unavailable
     });
     // What has the wrong form is known to be no key.
-    assert_eq!(ask(&gateway, "tg_not-one"), is(401, "api_key_invalid"));
+    assert_eq!(ask(&gateway, "tg_not-one"), is(401, "api_key_malformed"));
     gateway.advance_s(50 * 60);
     assert_eq!(
         ask(&gateway, "known").0,
@@ -253,7 +253,7 @@ fn outage(stop: fn(&RedisServer), again: fn(&RedisServer)) {
     place.set("known", MOBILE);
     eventually("it is good again", || ask(&gateway, "known").0 == 200);
     eventually("others are not", || {
-        ask(&gateway, "not-known") == is(401, "api_key_invalid")
+        ask(&gateway, "not-known") == is(401, "api_key_unknown")
     });
 }
 
@@ -279,7 +279,7 @@ fn after_an_outage_every_key_is_confirmed() {
     assert_eq!(ask(&gateway, "gone").0, 200);
     place.redis.restart();
     eventually("it is gone", || {
-        ask(&gateway, "gone") == is(401, "api_key_invalid")
+        ask(&gateway, "gone") == is(401, "api_key_unknown")
     });
 }
 
@@ -300,7 +300,7 @@ fn a_malformed_key_costs_redis_nothing() {
         &"k".repeat(600),
     ] {
         let answer = gateway.ask(&Req::get("/").header("X-API-Key", key));
-        assert_eq!(answer.is(), is(401, "api_key_invalid"), "{key}");
+        assert_eq!(answer.is(), is(401, "api_key_malformed"), "{key}");
         assert_eq!(
             gateway.line(&answer)["reason"],
             "api_key_malformed",
@@ -309,8 +309,8 @@ fn a_malformed_key_costs_redis_nothing() {
         assert!(!gateway.raw_lines().contains(&slip) && !answer.text().contains(&slip));
     }
     assert_eq!(place.asked(), asked);
-    assert_eq!(ask(&gateway, &good), is(401, "api_key_invalid"));
-    assert_eq!(ask(&gateway, &good), is(401, "api_key_invalid"));
+    assert_eq!(ask(&gateway, &good), is(401, "api_key_unknown"));
+    assert_eq!(ask(&gateway, &good), is(401, "api_key_unknown"));
     assert_eq!(
         place.asked(),
         asked + 1,
@@ -470,7 +470,7 @@ fn keys_are_made_shown_rotated_and_taken_back() {
             .any(|key| key["id"] == id && key["expires"].is_string())
     });
     gateway.advance_s(3601);
-    assert_eq!(ask(&gateway, &first), is(401, "api_key_invalid"));
+    assert_eq!(ask(&gateway, &first), is(401, "api_key_expired"));
     assert_eq!(ask(&gateway, &second).0, 200);
 
     // A record of somebody else's is found by looking at all of them; what we do not know of it stays.

@@ -100,11 +100,11 @@ pub(super) fn api_keys(at: &Addresses) -> Act {
             .json("/detail", "API key required"),
         get("a key that nobody has", "/payments/9")
             .with("X-API-Key", "demo-key-guessed")
-            .refused(401, "api_key_invalid")
+            .refused(401, "api_key_unknown")
             .json("/detail", "Invalid API key"),
         get("a key whose time is over", "/payments/9")
             .with("X-API-Key", EXPIRED)
-            .refused(401, "api_key_invalid"),
+            .refused(401, "api_key_expired"),
         get(
             "a good key: the service gets the client's name instead of it",
             "/payments/9",
