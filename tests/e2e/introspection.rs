@@ -243,7 +243,7 @@ fn signed_tokens_and_others_beside_each_other() {
         ),
     );
     let gateway = Gateway::start(&text);
-    let sign = |claims: &Value| mint::sign("secret", "HS256", None, claims);
+    let sign = |claims: &Value| mint::sign(mint::SECRET, "HS256", None, claims);
     let ours = mint::claims(gateway.now_s());
     assert_eq!(ask(&gateway, &sign(&ours)).0, 200);
     let over = mint::claims_but(gateway.now_s(), json!({"exp": gateway.now_s() - 100}));

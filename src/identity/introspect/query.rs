@@ -11,6 +11,8 @@ use reqwest::header::{
     ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, InvalidHeaderValue,
 };
 use reqwest::{Client, Response, Url, redirect};
+use std::error::Error as _;
+use std::io::{self, ErrorKind};
 use std::time::Duration;
 use thiserror::Error;
 
@@ -148,7 +150,7 @@ impl Query {
         let answer = match self.send(token).await {
             // It was closed under the query, as kept connections are. Asking changes nothing at the
             // issuer, so it may be done twice (RFC 9110 §9.2.2).
-            Err(fault) if !fault.is_connect() && !fault.is_timeout() => self.send(token).await,
+            Err(fault) if was_closed(&fault) => self.send(token).await,
             sent => sent,
         };
         let mut answer = answer.map_err(transport)?;
@@ -218,6 +220,24 @@ fn authorization(id: &str, secret: &str) -> Result<HeaderValue, InvalidHeaderVal
     let mut value = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(pair)))?;
     value.set_sensitive(true);
     Ok(value)
+}
+
+/// Whether the connection ended before the first byte of an answer.
+fn was_closed(fault: &reqwest::Error) -> bool {
+    let mut cause = fault.source();
+    while let Some(inner) = cause {
+        if let Some(http) = inner.downcast_ref::<hyper::Error>()
+            && (http.is_incomplete_message() || http.is_closed())
+        {
+            return true;
+        }
+        let io = inner.downcast_ref::<io::Error>().map(io::Error::kind);
+        if matches!(io, Some(ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)) {
+            return true;
+        }
+        cause = inner.source();
+    }
+    false
 }
 
 fn transport(fault: reqwest::Error) -> QueryFault {
