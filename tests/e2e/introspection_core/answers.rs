@@ -238,4 +238,3 @@ fn refused_credentials_of_our_own_are_told_loudly_and_not_to_clients() {
     asker.ask("token");
     assert_eq!(count(), 2);
 }
-

@@ -156,4 +156,3 @@ fn refused(fault: OpaqueFault) -> TokenVerdict {
 fn body(seen: &Seen) -> String {
     String::from_utf8(seen.body.clone()).expect("text")
 }
-
