@@ -6,6 +6,7 @@
 
 mod measured;
 mod setup;
+mod uncached;
 
 use setup::Bench;
 use std::process::ExitCode;
@@ -18,11 +19,32 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 type Part = fn(&mut Bench);
 
 /// The parts, by the name that chooses them.
-const PARTS: [(&str, Part); 10] = [
+const PARTS: [(&str, Part); 16] = [
+    ("one", |_| measured::one_allocation()),
     ("decide", |b| measured::decide(b)),
     ("receive", |b| measured::arrive(b)),
     ("route", |b| measured::route(b)),
     ("token", |b| measured::token(b)),
+    ("auth", |b| {
+        b.arrive();
+        measured::auth(b);
+    }),
+    ("token-rs256", |b| {
+        b.rs256.next();
+        measured::token_rs256(b);
+    }),
+    ("bare-rs256", |b| {
+        b.rs256.next();
+        measured::bare_rs256(b);
+    }),
+    ("token-es256", |b| {
+        b.es256.next();
+        measured::token_es256(b);
+    }),
+    ("bare-es256", |b| {
+        b.es256.next();
+        measured::bare_es256(b);
+    }),
     ("limit", |b| measured::limit(b)),
     ("choose", |b| measured::choose(b)),
     ("tenant-1", |b| measured::tenant_of_one(b)),
@@ -40,7 +62,7 @@ fn main() -> ExitCode {
         for (name, part) in PARTS {
             bench.run(part, 10_000);
             let ns = bench.run(part, 200_000);
-            println!("{name:<10} {ns:>8.0} ns");
+            println!("{name:<12} {ns:>8.0} ns");
         }
         return ExitCode::SUCCESS;
     };

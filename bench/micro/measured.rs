@@ -6,6 +6,8 @@ use std::hint::black_box;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use tollgate::exchange::Exchange;
+use tollgate::filter;
+use tollgate::filter::auth::Request;
 use tollgate::filter::chain::Filter;
 use tollgate::filter::rate_limit::Counts;
 use tollgate::gateway::receive;
@@ -71,6 +73,72 @@ pub fn token(bench: &mut Bench) {
     let verdict =
         provider::authenticate(&auth.gates[0].tokens, &auth.seen, &bench.token, now, true);
     assert!(matches!(verdict, Verdict::Seen(_) | Verdict::Verified(_)));
+}
+
+/// The whole filter for a token that was verified a moment ago: the credential is found among the header
+/// fields, who is behind it is known, and may what the route asks.
+#[inline(never)]
+pub fn auth(bench: &mut Bench) {
+    let Some(Filter::Auth(auth)) = bench.snapshot.routes[bench.route].chain.first() else {
+        unreachable!("authentication comes first");
+    };
+    let request = Request {
+        headers: &bench.header.headers,
+        query: None,
+    };
+    let exchange = bench.arrived.as_mut().expect("a request came in");
+    let verdict = auth.request(request, exchange, bench.now, false);
+    assert!(matches!(verdict, filter::Verdict::Pass));
+}
+
+/// A token that was never seen, signed with RS256.
+#[inline(never)]
+pub fn token_rs256(bench: &mut Bench) {
+    let now = bench.now.unix_ms;
+    let tokens = &bench.rs256;
+    let verdict = provider::authenticate(&tokens.providers, &tokens.seen, tokens.text(), now, true);
+    assert!(matches!(verdict, Verdict::Verified(_)));
+}
+
+/// The signature alone, its key prepared.
+#[inline(never)]
+pub fn bare_rs256(bench: &mut Bench) {
+    let signed = bench.rs256.signed();
+    assert!(
+        bench
+            .rs256
+            .key
+            .verify_sig(&signed.message, &signed.signature)
+            .is_ok()
+    );
+}
+
+/// A token that was never seen, signed with ES256.
+#[inline(never)]
+pub fn token_es256(bench: &mut Bench) {
+    let now = bench.now.unix_ms;
+    let tokens = &bench.es256;
+    let verdict = provider::authenticate(&tokens.providers, &tokens.seen, tokens.text(), now, true);
+    assert!(matches!(verdict, Verdict::Verified(_)));
+}
+
+/// The signature alone, its key prepared.
+#[inline(never)]
+pub fn bare_es256(bench: &mut Bench) {
+    let signed = bench.es256.signed();
+    assert!(
+        bench
+            .es256
+            .key
+            .verify_sig(&signed.message, &signed.signature)
+            .is_ok()
+    );
+}
+
+/// One allocation: what else is counted beside it is of a round's making.
+#[inline(never)]
+pub fn one_allocation() {
+    black_box(Box::new(black_box(1_u64)));
 }
 
 /// One exact sliding-window check, its key included.

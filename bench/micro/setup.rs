@@ -1,8 +1,8 @@
 //! A gateway with 1,000 routes, one request for it, and the clock between rounds.
 
-use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use crate::uncached::{Uncached, sign};
+use jsonwebtoken::{Algorithm, EncodingKey};
 use pingora::http::RequestHeader;
-use serde_json::json;
 use std::fmt::Write;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tollgate::exchange::Exchange;
 use tollgate::exchange::admission::Caps;
 use tollgate::exchange::connection::Connection;
 use tollgate::exchange::listener::{Listener, Terms};
-use tollgate::gateway::{Shared, choose};
+use tollgate::gateway::{Shared, choose, receive};
 use tollgate::observe::access_log::{AccessLog, Target, Writer};
 use tollgate::observe::metrics::Metrics;
 use tollgate::snapshot::compile::{Tools, compile};
@@ -47,6 +47,12 @@ pub struct Bench {
     pub route: usize,
     /// The time of the round.
     pub now: Now,
+    /// A request that came in, where a part begins with one.
+    pub arrived: Option<Exchange>,
+    /// Tokens that are never in the cache.
+    pub rs256: Uncached,
+    /// See `rs256`.
+    pub es256: Uncached,
     whole: RequestHeader,
     _log: Writer,
 }
@@ -92,6 +98,9 @@ impl Bench {
             path: format!("/service-{ASKED}/v1/items/42"),
             route: ASKED,
             now,
+            arrived: None,
+            rs256: Uncached::rs256(now),
+            es256: Uncached::es256(now),
             shared,
             snapshot,
             _log: log,
@@ -106,6 +115,14 @@ impl Bench {
     /// An upstream.
     pub fn pool(&self) -> &Arc<Pool> {
         &self.snapshot.pools[0]
+    }
+
+    /// Begins with a request, as [`crate::measured::decide`] does; once, so that its allocations are not
+    /// taken for those of what is measured.
+    pub fn arrive(&mut self) {
+        let headers = &self.header.headers;
+        let begin = || receive::identify(headers, self.conn.clone(), self.now);
+        self.arrived.get_or_insert_with(begin);
     }
 
     /// Whether a route has an upstream for the request. Here, since callgrind would switch itself off
@@ -189,15 +206,8 @@ routes:
 }
 
 fn token(now: Now) -> String {
-    let exp = now.unix_s() + 24 * 3600;
-    let claims = json!({
-        "iss": "https://auth.example.com/", "aud": "api", "sub": "user-1", "exp": exp,
-        "scope": "read:users write:users", "roles": ["editor"], "email": "user-1@example.com",
-    });
-    let mut header = Header::new(Algorithm::RS256);
-    header.kid = Some("a".to_owned());
     let key = EncodingKey::from_rsa_pem(KEY).expect("a test key");
-    encode(&header, &claims, &key).expect("signed")
+    sign(Algorithm::RS256, &key, now, 0)
 }
 
 fn request(token: &str) -> RequestHeader {
