@@ -2,6 +2,7 @@
 //! its first instruction and off at its last.
 
 use crate::setup::{Bench, ROUTES};
+use crate::uncached::Uncached;
 use std::hint::black_box;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
@@ -91,54 +92,20 @@ pub fn auth(bench: &mut Bench) {
     assert!(matches!(verdict, filter::Verdict::Pass));
 }
 
-/// A token that was never seen, signed with RS256.
+/// A token that comes for the first time.
 #[inline(never)]
-pub fn token_rs256(bench: &mut Bench) {
-    let now = bench.now.unix_ms;
-    let tokens = &bench.rs256;
-    let verdict = provider::authenticate(&tokens.providers, &tokens.seen, tokens.text(), now, true);
+pub fn first(tokens: &Uncached, now_ms: u64) {
+    let verdict =
+        provider::authenticate(&tokens.providers, &tokens.seen, tokens.text(), now_ms, true);
     assert!(matches!(verdict, Verdict::Verified(_)));
 }
 
-/// The signature alone, its key prepared.
+/// Its signature alone, the key prepared.
 #[inline(never)]
-pub fn bare_rs256(bench: &mut Bench) {
-    let signed = bench.rs256.signed();
-    assert!(
-        bench
-            .rs256
-            .key
-            .verify_sig(&signed.message, &signed.signature)
-            .is_ok()
-    );
-}
-
-/// A token that was never seen, signed with ES256.
-#[inline(never)]
-pub fn token_es256(bench: &mut Bench) {
-    let now = bench.now.unix_ms;
-    let tokens = &bench.es256;
-    let verdict = provider::authenticate(&tokens.providers, &tokens.seen, tokens.text(), now, true);
-    assert!(matches!(verdict, Verdict::Verified(_)));
-}
-
-/// The signature alone, its key prepared.
-#[inline(never)]
-pub fn bare_es256(bench: &mut Bench) {
-    let signed = bench.es256.signed();
-    assert!(
-        bench
-            .es256
-            .key
-            .verify_sig(&signed.message, &signed.signature)
-            .is_ok()
-    );
-}
-
-/// One allocation: what else is counted beside it is of a round's making.
-#[inline(never)]
-pub fn one_allocation() {
-    black_box(Box::new(black_box(1_u64)));
+pub fn bare(tokens: &Uncached) {
+    let signed = tokens.signed();
+    let verified = tokens.key.verify_sig(&signed.message, &signed.signature);
+    assert!(verified.is_ok());
 }
 
 /// One exact sliding-window check, its key included.

@@ -85,9 +85,15 @@ impl Uncached {
         }
     }
 
-    /// The next token's turn.
-    pub fn next(&mut self) {
-        self.turn = (self.turn + 1) % self.tokens.len();
+    /// Nanoseconds that one round takes; each has the next token.
+    pub fn run(&mut self, part: fn(&Uncached, u64), rounds: u32) -> f64 {
+        let clock = Clock::system();
+        let begin = clock.now();
+        for round in 0..rounds {
+            self.turn = round as usize % self.tokens.len();
+            part(self, begin.unix_ms);
+        }
+        clock.now().since_ns(begin) as f64 / f64::from(rounds)
     }
 
     /// The token whose turn it is.
