@@ -4,10 +4,12 @@
 //! prints instructions and allocations a request. What is counted is in [`measured`]; the functions
 //! are those that serve requests.
 
+mod keys;
 mod measured;
 mod setup;
 mod uncached;
 
+use keys::Keys;
 use setup::Bench;
 use std::process::ExitCode;
 use tollgate::base::clock::{Clock, Now};
@@ -23,10 +25,12 @@ enum Part {
     Request(fn(&mut Bench)),
     /// A token that is not in the cache, at a time in Unix milliseconds.
     Token(fn(Now) -> Uncached, fn(&Uncached, u64)),
+    /// A list of so many API keys.
+    Keys(fn(usize) -> Keys, usize, fn(&Keys)),
 }
 
 /// The parts, by the name that chooses them.
-const PARTS: [(&str, Part); 15] = [
+const PARTS: [(&str, Part); 21] = [
     ("decide", Part::Request(|b| measured::decide(b))),
     ("receive", Part::Request(|b| measured::arrive(b))),
     ("route", Part::Request(|b| measured::route(b))),
@@ -48,6 +52,30 @@ const PARTS: [(&str, Part); 15] = [
         "bare-es256",
         Part::Token(Uncached::es256, |t, _| measured::bare(t)),
     ),
+    (
+        "key-1k",
+        Part::Keys(Keys::again, 1_000, |k| measured::key(k)),
+    ),
+    (
+        "key-100k",
+        Part::Keys(Keys::again, 100_000, |k| measured::key(k)),
+    ),
+    (
+        "new-key-1k",
+        Part::Keys(Keys::first, 1_000, |k| measured::key(k)),
+    ),
+    (
+        "new-key-100k",
+        Part::Keys(Keys::first, 100_000, |k| measured::key(k)),
+    ),
+    (
+        "redis-1k",
+        Part::Keys(Keys::cached, 1_000, |k| measured::cached_key(k)),
+    ),
+    (
+        "redis-100k",
+        Part::Keys(Keys::cached, 100_000, |k| measured::cached_key(k)),
+    ),
     ("limit", Part::Request(|b| measured::limit(b))),
     ("choose", Part::Request(|b| measured::choose(b))),
     ("tenant-1", Part::Request(|b| measured::tenant_of_one(b))),
@@ -64,6 +92,7 @@ impl Part {
     fn run(&self, rounds: u32) -> f64 {
         match self {
             Part::Request(part) => Bench::new().run(*part, rounds),
+            Part::Keys(make, count, part) => make(*count).run(*part, rounds),
             Part::Token(make, part) => make(Clock::system().now()).run(*part, rounds),
         }
     }

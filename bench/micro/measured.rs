@@ -1,6 +1,7 @@
 //! What is counted. Each function is kept whole by name, so that callgrind can switch itself on at
 //! its first instruction and off at its last.
 
+use crate::keys::Keys;
 use crate::setup::{Bench, ROUTES};
 use crate::uncached::Uncached;
 use std::hint::black_box;
@@ -13,6 +14,8 @@ use tollgate::filter::chain::Filter;
 use tollgate::filter::rate_limit::Counts;
 use tollgate::gateway::receive;
 use tollgate::gateway::screen::{self, Outcome};
+use tollgate::identity::key_cache::Found::Known;
+use tollgate::identity::key_cache::Memory;
 use tollgate::identity::provider::{self, Verdict};
 use tollgate::limit::Key;
 use tollgate::route::table::Found;
@@ -106,6 +109,23 @@ pub fn bare(tokens: &Uncached) {
     let signed = tokens.signed();
     let verified = tokens.key.verify_sig(&signed.message, &signed.signature);
     assert!(verified.is_ok());
+}
+
+/// A key of a file, whether it comes for the first time or again.
+#[inline(never)]
+pub fn key(keys: &Keys) {
+    let (presented, now_s) = keys.presented();
+    let file = keys.file.as_ref().expect("keys of a file");
+    assert!(file.find(presented, now_s).is_ok());
+}
+
+/// A key that Redis has told of a moment ago.
+#[inline(never)]
+pub fn cached_key(keys: &Keys) {
+    let (presented, now_s) = keys.presented();
+    let cache = keys.cache.as_ref().expect("keys of Redis");
+    let memory = cache.get(cache.mark(presented), 2, now_s);
+    assert!(matches!(memory, Memory::Fresh(Known(Ok(_)))));
 }
 
 /// One exact sliding-window check, its key included.

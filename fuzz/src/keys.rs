@@ -5,7 +5,7 @@ use std::time::Duration;
 use tollgate::base::secret::Secret;
 use tollgate::identity::alg::Alg;
 use tollgate::identity::claims::ClaimMap;
-use tollgate::identity::jwt::{Issuer, IssuerRules};
+use tollgate::identity::jwt::{Issuer, IssuerRules, Profile};
 use tollgate::identity::keyset::{KeySet, Material, StaticKey};
 use tollgate::identity::provider::{KeySource, Provider};
 
@@ -53,6 +53,8 @@ fn provider(name: &str, alg: Alg, material: Material) -> Arc<Provider> {
         audiences: vec![AUDIENCE.to_owned()],
         algorithms: vec![alg],
         leeway: Duration::from_secs(LEEWAY_S),
+        profile: Profile::Jwt,
+        require: Vec::new(),
         claims: ClaimMap::default(),
     };
     let key = StaticKey {

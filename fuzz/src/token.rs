@@ -16,7 +16,8 @@ const LAST_S: f64 = 253_402_300_799.0;
 pub struct Reading {
     pub header: Json,
     pub claims: Json,
-    pub signature: Vec<u8>,
+    /// None where the last part is not base64url.
+    pub signature: Option<Vec<u8>>,
 }
 
 impl Reading {
@@ -26,24 +27,24 @@ impl Reading {
         let [header, claims, signature] = parts[..] else {
             return None;
         };
-        let signature = base64url::read(signature)?;
         (token.len() <= LONGEST && !signature.is_empty()).then_some(())?;
         Some(Reading {
             header: json::object(&base64url::read(header)?)?,
             claims: json::object(&base64url::read(claims)?)?,
-            signature,
+            signature: base64url::read(signature),
         })
     }
 
     /// Why this may not be accepted from the issuer `iss` that signs with `alg`, whoever has signed it.
     pub fn fault(&self, iss: &str, alg: &str) -> Option<&'static str> {
+        if self.signature.is_none() {
+            return Some("a signature that is not base64url (RFC 7515 §5.2)");
+        }
         header_fault(&self.header, alg).or_else(|| claims_fault(&self.claims, iss))
     }
 }
 
 fn header_fault(header: &Json, alg: &str) -> Option<&'static str> {
-    let typ = header.get("typ").map(|typ| typ.text().unwrap_or_default());
-    let typ = typ.map(str::to_ascii_lowercase);
     let kid = header.get("kid").map(|kid| kid.text().map(str::len));
     if header.get("alg").and_then(Json::text) != Some(alg) {
         return Some("another algorithm (RFC 8725 §3.1)");
@@ -51,16 +52,30 @@ fn header_fault(header: &Json, alg: &str) -> Option<&'static str> {
     if header.get("crit").is_some() {
         return Some("a critical header (RFC 7515 §4.1.11)");
     }
+    if header
+        .get("b64")
+        .is_some_and(|b64| *b64 != Json::Bool(true))
+    {
+        return Some("claims that are not encoded (RFC 7797 §3)");
+    }
     if kid.is_some_and(|length| length.is_none_or(|length| length > LONGEST_KID)) {
         return Some("no key id (RFC 7515 §4.1.4)");
     }
-    match typ
-        .as_deref()
-        .map(|typ| typ.strip_prefix("application/").unwrap_or(typ))
-    {
+    if media_type(header, "cty").is_some_and(|cty| cty == "jwt" || cty.is_empty()) {
+        return Some("a token in a token (RFC 7519 §5.2)");
+    }
+    match media_type(header, "typ").as_deref() {
         None | Some("jwt" | "at+jwt") => None,
         Some(_) => Some("another type (RFC 8725 §3.11)"),
     }
+}
+
+/// What a media type says, without its usual beginning (RFC 7515 §4.1.9); empty where it is no text.
+fn media_type(header: &Json, name: &str) -> Option<String> {
+    let said = header.get(name)?.text().unwrap_or_default();
+    let said = said.to_ascii_lowercase();
+    let short = said.strip_prefix("application/").unwrap_or(&said);
+    Some(short.to_owned())
 }
 
 fn claims_fault(claims: &Json, iss: &str) -> Option<&'static str> {
@@ -87,8 +102,8 @@ fn claims_fault(claims: &Json, iss: &str) -> Option<&'static str> {
         return Some("its time is over (RFC 7519 §4.1.4)");
     }
     let begun = |nbf: f64| (0.0..=LAST_S).contains(&nbf) && nbf < now + leeway + 0.001;
-    if !date("nbf").is_none_or(begun) {
-        return Some("its time has not come (RFC 7519 §4.1.5)");
+    if !date("nbf").is_none_or(begun) || !date("iat").is_none_or(begun) {
+        return Some("its time has not come (RFC 7519 §4.1.5, §4.1.6)");
     }
     let named = |name: &str| {
         claims
@@ -108,7 +123,7 @@ pub fn is_plain(reading: &Reading) -> bool {
     };
     let sub = reading.claims.get("sub").and_then(Json::text);
     names(&reading.header, &["alg", "typ", "kid"])
-        && names(&reading.claims, &["iss", "aud", "exp", "nbf", "sub"])
+        && names(&reading.claims, &["iss", "aud", "exp", "nbf", "iat", "sub"])
         && reading
             .header
             .get("kid")
