@@ -1,6 +1,7 @@
 //! Changes of an input that keep its form: of a hundred single bytes of a signed token hardly one can be changed
 //! so that what comes out is JSON in base64url again.
 
+use crate::api_key;
 use crate::base64url;
 use crate::json::{self, Json};
 use crate::keys::SIGNED;
@@ -20,6 +21,13 @@ impl Dice {
         let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
         (mixed ^ mixed >> 31) as usize % count.max(1)
+    }
+
+    /// One of the words of a text.
+    fn word(&mut self, words: &str) -> String {
+        let count = words.split(' ').count();
+        let word = words.split(' ').nth(self.roll(count));
+        word.unwrap_or_default().to_owned()
     }
 
     fn pick<'a, T: ?Sized>(&mut self, all: &[&'a T]) -> &'a T {
@@ -67,6 +75,17 @@ pub fn token(token: &[u8], dice: &mut Dice) -> Option<Vec<u8>> {
         }
     }
     Some(parts.join(".").into_bytes())
+}
+
+/// A text with one character changed, its checksum made right again now and then.
+pub fn key(text: &[u8], dice: &mut Dice) -> Option<Vec<u8>> {
+    let mut text = spelled(std::str::from_utf8(text).ok()?, dice).into_bytes();
+    if text.len() >= 54 && dice.roll(2) == 0 {
+        text.truncate(54);
+        let check = api_key::checksum(&text);
+        text.extend(check);
+    }
+    Some(text)
 }
 
 /// Two JSON values on a line each, one of them changed.
@@ -146,39 +165,11 @@ fn change(json: &mut Json, other: Json, dice: &mut Dice) {
 }
 
 fn of_members(members: &mut Vec<(String, Json)>, other: Json, dice: &mut Dice) {
-    const NAMES: [&str; 29] = [
-        "alg",
-        "typ",
-        "kid",
-        "crit",
-        "b64",
-        "iss",
-        "aud",
-        "exp",
-        "nbf",
-        "iat",
-        "sub",
-        "client_id",
-        "scope",
-        "scp",
-        "scopes",
-        "roles",
-        "tenant",
-        "cnf",
-        "jti",
-        "keys",
-        "kty",
-        "use",
-        "key_ops",
-        "crv",
-        "k",
-        "d",
-        "active",
-        "token_type",
-        "x-a",
-    ];
+    const NAMES: &str = "alg typ kid crit b64 iss aud exp nbf iat sub client_id scope scp scopes roles tenant cnf \
+        jti keys kty use key_ops crv k d active token_type x-a username issuer jwks_uri client \
+        id tier rate_limit expires disabled";
     let at = dice.roll(members.len());
-    let name = dice.pick(&NAMES).to_owned();
+    let name = dice.word(NAMES);
     match (dice.roll(4), members.get_mut(at)) {
         (0, Some(_)) => drop(members.remove(at)),
         (1, Some((own, _))) => *own = name,
@@ -194,45 +185,17 @@ fn of_members(members: &mut Vec<(String, Json)>, other: Json, dice: &mut Dice) {
 }
 
 fn atom(dice: &mut Dice) -> Json {
-    const TEXTS: [&str; 20] = [
-        "",
-        "api",
-        "k",
-        "u1",
-        "sig",
-        "enc",
-        "verify",
-        "oct",
-        "RSA",
-        "EC",
-        "OKP",
-        "none",
-        "HS256",
-        "RS256",
-        "ES256",
-        "JWT",
-        "at+jwt",
-        "application/jwt",
-        "true",
-        "1800000300",
-    ];
-    const NUMBERS: [&str; 8] = [
-        "0",
-        "-1",
-        "1.5",
-        "1800000000",
-        "1799999970",
-        "1800000030",
-        "1e300",
-        "18446744073709551616",
-    ];
-    match dice.roll(8) {
+    const TEXTS: &str = "api k u1 sig enc verify oct RSA EC OKP none HS256 RS256 ES256 JWT at+jwt application/jwt \
+        true 1800000300 https://u:p@a.example/k http://127.0.0.1/k 1000/hr 2027-01-31T00:00:00Z";
+    const NUMBERS: &str = "0 -1 1.5 1800000000 1799999970 1800000030 1e300 18446744073709551616";
+    match dice.roll(10) {
         0 => Json::Null,
         1 => Json::Bool(dice.roll(2) == 0),
         2 => Json::List(Vec::new()),
         3 => Json::Object(Vec::new()),
-        4 | 5 => Json::Number(dice.pick(&NUMBERS).to_owned()),
-        _ => Json::Text(dice.pick(&TEXTS).to_owned()),
+        4 => Json::Text(String::new()),
+        5 | 6 => Json::Number(dice.word(NUMBERS)),
+        _ => Json::Text(dice.word(TEXTS)),
     }
 }
 
