@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: demo test test-long bench bench-edge release-pgo package fmt clippy tests micro doc deny advisories story live summary packages
+.PHONY: demo test test-long bench bench-edge release-pgo package fmt clippy tests micro doc deny advisories story live fuzz summary packages
 
 # What a build needs besides Rust, and the server that tests run themselves.
 PACKAGES := gcc g++ libc6-dev cmake make pkg-config ca-certificates git libclang-dev redis-server
@@ -15,18 +15,18 @@ demo: packages
 	cargo run --locked --quiet -- demo
 
 ## What CI runs.
-test: fmt clippy tests micro doc deny advisories story live summary
+test: fmt clippy tests micro doc deny advisories story live fuzz summary
 
 fmt:
-	cargo fmt --check
+	cargo fmt --all --check
 
 clippy: packages
-	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --workspace --all-targets -- -D warnings
 
 # Units, properties, config cases, every YAML of the documents and of conf/, architecture, end to end.
 tests: packages
 	@mkdir -p target
-	cargo test --locked 2>&1 | tee target/test.log
+	cargo test --locked --workspace 2>&1 | tee target/test.log
 
 # Instructions and allocations of the decision path, beside those that are kept.
 micro: packages
@@ -56,12 +56,16 @@ story: packages
 live: story target/tools/venv/installed
 	target/tools/venv/bin/python tests/live/grpc/run.py target/debug/tollgate
 
+# What strangers send, changed at random for so many seconds a target.
+fuzz: packages
+	fuzz/run 20
+
 # Once more at the very end, so that the last lines say what was tested.
 summary: tests
 	@grep -E '^ +(Running|Doc-tests) |^test result: ' target/test.log
 
-## Many more cases of every property; WebSockets in the numbers of a release; the package on a booted Debian;
-## a quick look at others.
+## Many more cases of every property; ten minutes of each fuzz target; WebSockets in the numbers of a release; the
+## package on a booted Debian; a quick look at others.
 test-long: packages target/tools/venv/installed
 	bench/edge/run slow giant
 	PROPTEST_CASES=20000 cargo test --locked --test prop
@@ -70,12 +74,14 @@ test-long: packages target/tools/venv/installed
 	TOLLGATE_LONG=1 cargo test --locked --test cli upgrade::
 	target/tools/venv/bin/python tests/live/grpc/run.py target/debug/tollgate --calls 10000
 	bench/reload/run
+	fuzz/run 600
 	tests/systemd/run
 	BENCH=quick bench/gateways/run
 
 ## Instructions and allocations, then load; results land in bench/results/.
 bench: packages
 	bench/run
+	bench/redis/run
 	bench/gateways/run
 
 ## target/pgo/tollgate: a release build laid out by a profile of real requests.

@@ -20,9 +20,9 @@ fn product() -> Vec<File> {
     files
 }
 
-/// Everything in Rust, tests and benchmarks included.
+/// Everything in Rust, tests, benchmarks and fuzz targets included.
 fn everything() -> Vec<File> {
-    File::all(&["src", "tests", "bench", "examples"])
+    File::all(&["src", "tests", "bench", "fuzz", "examples"])
 }
 
 #[track_caller]

@@ -4,43 +4,108 @@
 //! prints instructions and allocations a request. What is counted is in [`measured`]; the functions
 //! are those that serve requests.
 
+mod keys;
 mod measured;
 mod setup;
+mod uncached;
 
+use keys::Keys;
 use setup::Bench;
 use std::process::ExitCode;
+use tollgate::base::clock::{Clock, Now};
+use uncached::Uncached;
 
 /// The allocator of the real binary, so that its instructions are counted too.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// One round of a part.
-type Part = fn(&mut Bench);
+/// What a part's rounds are made with, and one round.
+enum Part {
+    /// A request, for a gateway of 1,000 routes.
+    Request(fn(&mut Bench)),
+    /// A token that is not in the cache, at a time in Unix milliseconds.
+    Token(fn(Now) -> Uncached, fn(&Uncached, u64)),
+    /// A list of so many API keys.
+    Keys(fn(usize) -> Keys, usize, fn(&Keys)),
+}
 
 /// The parts, by the name that chooses them.
-const PARTS: [(&str, Part); 10] = [
-    ("decide", |b| measured::decide(b)),
-    ("receive", |b| measured::arrive(b)),
-    ("route", |b| measured::route(b)),
-    ("token", |b| measured::token(b)),
-    ("limit", |b| measured::limit(b)),
-    ("choose", |b| measured::choose(b)),
-    ("tenant-1", |b| measured::tenant_of_one(b)),
-    ("tenant-1k", |b| measured::tenant_of_a_thousand(b)),
-    ("breaker", |b| measured::breaker(b)),
-    ("balance", |b| measured::balance(b)),
+const PARTS: [(&str, Part); 21] = [
+    ("decide", Part::Request(|b| measured::decide(b))),
+    ("receive", Part::Request(|b| measured::arrive(b))),
+    ("route", Part::Request(|b| measured::route(b))),
+    ("auth", Part::Request(Bench::authenticated)),
+    ("token", Part::Request(|b| measured::token(b))),
+    (
+        "token-rs256",
+        Part::Token(Uncached::rs256, |t, now| measured::first(t, now)),
+    ),
+    (
+        "bare-rs256",
+        Part::Token(Uncached::rs256, |t, _| measured::bare(t)),
+    ),
+    (
+        "token-es256",
+        Part::Token(Uncached::es256, |t, now| measured::first(t, now)),
+    ),
+    (
+        "bare-es256",
+        Part::Token(Uncached::es256, |t, _| measured::bare(t)),
+    ),
+    (
+        "key-1k",
+        Part::Keys(Keys::again, 1_000, |k| measured::key(k)),
+    ),
+    (
+        "key-100k",
+        Part::Keys(Keys::again, 100_000, |k| measured::key(k)),
+    ),
+    (
+        "new-key-1k",
+        Part::Keys(Keys::first, 1_000, |k| measured::key(k)),
+    ),
+    (
+        "new-key-100k",
+        Part::Keys(Keys::first, 100_000, |k| measured::key(k)),
+    ),
+    (
+        "redis-1k",
+        Part::Keys(Keys::cached, 1_000, |k| measured::cached_key(k)),
+    ),
+    (
+        "redis-100k",
+        Part::Keys(Keys::cached, 100_000, |k| measured::cached_key(k)),
+    ),
+    ("limit", Part::Request(|b| measured::limit(b))),
+    ("choose", Part::Request(|b| measured::choose(b))),
+    ("tenant-1", Part::Request(|b| measured::tenant_of_one(b))),
+    (
+        "tenant-1k",
+        Part::Request(|b| measured::tenant_of_a_thousand(b)),
+    ),
+    ("breaker", Part::Request(|b| measured::breaker(b))),
+    ("balance", Part::Request(|b| measured::balance(b))),
 ];
+
+impl Part {
+    /// Nanoseconds that one of so many rounds takes.
+    fn run(&self, rounds: u32) -> f64 {
+        match self {
+            Part::Request(part) => Bench::new().run(*part, rounds),
+            Part::Keys(make, count, part) => make(*count).run(*part, rounds),
+            Part::Token(make, part) => make(Clock::system().now()).run(*part, rounds),
+        }
+    }
+}
 
 fn main() -> ExitCode {
     // `cargo bench` adds flags of its own.
     let words = std::env::args().skip(1).filter(|a| !a.starts_with("--"));
     let words: Vec<String> = words.collect();
-    let mut bench = Bench::new();
     let Some(name) = words.first() else {
         for (name, part) in PARTS {
-            bench.run(part, 10_000);
-            let ns = bench.run(part, 200_000);
-            println!("{name:<10} {ns:>8.0} ns");
+            part.run(1_000);
+            println!("{name:<12} {:>8.0} ns", part.run(20_000));
         }
         return ExitCode::SUCCESS;
     };
@@ -50,6 +115,6 @@ fn main() -> ExitCode {
         eprintln!("usage: micro [PART [ROUNDS]]");
         return ExitCode::FAILURE;
     };
-    bench.run(*part, rounds);
+    part.run(rounds);
     ExitCode::SUCCESS
 }

@@ -1,15 +1,21 @@
 //! What is counted. Each function is kept whole by name, so that callgrind can switch itself on at
 //! its first instruction and off at its last.
 
+use crate::keys::Keys;
 use crate::setup::{Bench, ROUTES};
+use crate::uncached::Uncached;
 use std::hint::black_box;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use tollgate::exchange::Exchange;
+use tollgate::filter;
+use tollgate::filter::auth::Request;
 use tollgate::filter::chain::Filter;
 use tollgate::filter::rate_limit::Counts;
 use tollgate::gateway::receive;
 use tollgate::gateway::screen::{self, Outcome};
+use tollgate::identity::key_cache::Found::Known;
+use tollgate::identity::key_cache::Memory;
 use tollgate::identity::provider::{self, Verdict};
 use tollgate::limit::Key;
 use tollgate::route::table::Found;
@@ -71,6 +77,55 @@ pub fn token(bench: &mut Bench) {
     let verdict =
         provider::authenticate(&auth.gates[0].tokens, &auth.seen, &bench.token, now, true);
     assert!(matches!(verdict, Verdict::Seen(_) | Verdict::Verified(_)));
+}
+
+/// The whole filter for a token that was verified a moment ago: the credential is found among the header
+/// fields, who is behind it is known, and may what the route asks.
+#[inline(never)]
+pub fn auth(bench: &mut Bench) {
+    let Some(Filter::Auth(auth)) = bench.snapshot.routes[bench.route].chain.first() else {
+        unreachable!("authentication comes first");
+    };
+    let request = Request {
+        headers: &bench.header.headers,
+        query: None,
+    };
+    let exchange = bench.arrived.as_mut().expect("a request came in");
+    let verdict = auth.request(request, exchange, bench.now, false);
+    assert!(matches!(verdict, filter::Verdict::Pass));
+}
+
+/// A token that comes for the first time.
+#[inline(never)]
+pub fn first(tokens: &Uncached, now_ms: u64) {
+    let verdict =
+        provider::authenticate(&tokens.providers, &tokens.seen, tokens.text(), now_ms, true);
+    assert!(matches!(verdict, Verdict::Verified(_)));
+}
+
+/// Its signature alone, the key prepared.
+#[inline(never)]
+pub fn bare(tokens: &Uncached) {
+    let signed = tokens.signed();
+    let verified = tokens.key.verify_sig(&signed.message, &signed.signature);
+    assert!(verified.is_ok());
+}
+
+/// A key of a file, whether it comes for the first time or again.
+#[inline(never)]
+pub fn key(keys: &Keys) {
+    let (presented, now_s) = keys.presented();
+    let file = keys.file.as_ref().expect("keys of a file");
+    assert!(file.find(presented, now_s).is_ok());
+}
+
+/// A key that Redis has told of a moment ago.
+#[inline(never)]
+pub fn cached_key(keys: &Keys) {
+    let (presented, now_s) = keys.presented();
+    let cache = keys.cache.as_ref().expect("keys of Redis");
+    let memory = cache.get(cache.mark(presented), 2, now_s);
+    assert!(matches!(memory, Memory::Fresh(Known(Ok(_)))));
 }
 
 /// One exact sliding-window check, its key included.

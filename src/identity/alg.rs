@@ -99,25 +99,6 @@ impl Alg {
             _ => 0,
         }
     }
-
-    /// The same algorithm as the signature library names it.
-    pub(super) fn library(self) -> jsonwebtoken::Algorithm {
-        use jsonwebtoken::Algorithm;
-        match self {
-            Alg::HS256 => Algorithm::HS256,
-            Alg::HS384 => Algorithm::HS384,
-            Alg::HS512 => Algorithm::HS512,
-            Alg::RS256 => Algorithm::RS256,
-            Alg::RS384 => Algorithm::RS384,
-            Alg::RS512 => Algorithm::RS512,
-            Alg::PS256 => Algorithm::PS256,
-            Alg::PS384 => Algorithm::PS384,
-            Alg::PS512 => Algorithm::PS512,
-            Alg::ES256 => Algorithm::ES256,
-            Alg::ES384 => Algorithm::ES384,
-            Alg::EdDSA => Algorithm::EdDSA,
-        }
-    }
 }
 
 impl fmt::Display for Alg {

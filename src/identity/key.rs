@@ -5,8 +5,9 @@ mod vectors;
 
 use super::alg::{Alg, Algs, KeyKind};
 use super::pem::PublicKey;
+use super::verifier::Verifier;
 use crate::base::secret::sha256;
-use jsonwebtoken::DecodingKey;
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -23,7 +24,7 @@ pub struct Key {
     algs: Algs,
     print: [u8; 32],
     serial: u64,
-    decoding: DecodingKey,
+    verifier: Verifier,
 }
 
 impl Key {
@@ -42,49 +43,32 @@ impl Key {
                 first.min_secret()
             ));
         }
-        let decoding = DecodingKey::from_secret(secret);
-        Key::new(kid, long_enough, &[b"oct", secret], decoding)
+        let verifier = Verifier::secret(secret, long_enough);
+        Key::new(kid, long_enough, &[b"oct", secret], verifier)
     }
 
     /// A public key for those of `algs` that are of its kind.
     pub fn public(kid: Option<&str>, key: &PublicKey, algs: Algs) -> Result<Key, String> {
-        match key {
-            PublicKey::Rsa { n, e } => {
-                let algs = fitting(KeyKind::Rsa, algs)?;
-                check_rsa(n, e)?;
-                let decoding = DecodingKey::from_rsa_raw_components(n, e);
-                Key::new(kid, algs, &[b"rsa", n, e], decoding)
-            }
-            PublicKey::P256(point) => {
-                let algs = fitting(KeyKind::P256, algs)?;
-                Key::new(
-                    kid,
-                    algs,
-                    &[b"p256", point],
-                    DecodingKey::from_ec_der(point),
-                )
-            }
-            PublicKey::P384(point) => {
-                let algs = fitting(KeyKind::P384, algs)?;
-                Key::new(
-                    kid,
-                    algs,
-                    &[b"p384", point],
-                    DecodingKey::from_ec_der(point),
-                )
-            }
-            PublicKey::Ed25519(key) => {
-                let algs = fitting(KeyKind::Ed25519, algs)?;
-                Key::new(kid, algs, &[b"ed25519", key], DecodingKey::from_ed_der(key))
-            }
+        let (kind, parts): (_, &[&[u8]]) = match key {
+            PublicKey::Rsa { n, e } => (KeyKind::Rsa, &[b"rsa", n, e]),
+            PublicKey::P256(point) => (KeyKind::P256, &[b"p256", point]),
+            PublicKey::P384(point) => (KeyKind::P384, &[b"p384", point]),
+            PublicKey::Ed25519(key) => (KeyKind::Ed25519, &[b"ed25519", key]),
+        };
+        let algs = fitting(kind, algs)?;
+        if let PublicKey::Rsa { n, e } = key {
+            check_rsa(n, e)?;
         }
+        let verifier = Verifier::public(key, algs);
+        let verifier = verifier.ok_or("found numbers that are no public key of its kind")?;
+        Key::new(kid, algs, parts, verifier)
     }
 
     fn new(
         kid: Option<&str>,
         algs: Algs,
         parts: &[&[u8]],
-        decoding: DecodingKey,
+        verifier: Verifier,
     ) -> Result<Key, String> {
         static SERIAL: AtomicU64 = AtomicU64::new(1);
         if kid.is_some_and(|kid| kid.is_empty() || kid.len() > MAX_KID) {
@@ -99,7 +83,7 @@ impl Key {
             algs,
             print,
             serial: SERIAL.fetch_add(1, Relaxed),
-            decoding,
+            verifier,
         })
     }
 
@@ -135,13 +119,8 @@ impl Key {
         if !self.algs.contains(alg) {
             return Some(false);
         }
-        let checked =
-            jsonwebtoken::crypto::verify(signature, message, &self.decoding, alg.library());
-        match checked.map_err(jsonwebtoken::errors::Error::into_kind) {
-            Ok(good) => Some(good),
-            Err(jsonwebtoken::errors::ErrorKind::Base64(_)) => None,
-            Err(_) => Some(false),
-        }
+        let signature = URL_SAFE_NO_PAD.decode(signature).ok()?;
+        Some(self.verifier.verify(alg, message, &signature))
     }
 }
 

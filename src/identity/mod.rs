@@ -31,3 +31,4 @@ pub mod revoke;
 pub mod rfc3339;
 pub mod seen;
 pub mod token;
+pub mod verifier;
