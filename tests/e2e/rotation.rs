@@ -15,13 +15,16 @@ use std::thread;
 use std::time::Duration;
 use tollgate::identity::budget::MOST;
 
-/// The addresses that made-up tokens come from.
-const ADDRESSES: usize = 1000;
 /// Valid clients: every other one on an address of theirs.
 const CLIENTS: usize = 16;
 
 fn is_long() -> bool {
     std::env::var_os("TOLLGATE_LONG").is_some()
+}
+
+/// Attackers. Few of them in the short form, so that the flood uses up what each may fail.
+fn addresses() -> usize {
+    if is_long() { 1000 } else { 40 }
 }
 
 /// The address of an attacker, and one that is nobody else's.
@@ -213,6 +216,15 @@ fn publish(
     });
 }
 
+/// Ends what runs beside a test with the test, also where that fails: nobody would wait for it in vain.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
+}
+
 /// The flood: how long it lasts, and how many a second it is to be.
 fn flood() -> (Duration, u64) {
     if is_long() {
@@ -229,24 +241,25 @@ fn no_valid_token_is_refused_whatever_keys_and_attackers_do() {
     let (lasts, rate) = flood();
     let watch = Stopwatch::start();
     thread::scope(|s| {
+        let _over = Over(&scene.over);
         for n in 0..CLIENTS {
             let (scene, valid) = (&scene, &valid);
             s.spawn(move || scene.client(n, valid));
         }
-        let flood = Flood::new((0..ADDRESSES).map(attacking), scene.gateway.address(), rate);
+        let flood = Flood::new((0..addresses()).map(attacking), scene.gateway.address(), rate);
         flood.run(s, &scene.moving, &scene.over, &made_up);
         scene.rotate();
         while watch.passed() < lasts {
             thread::sleep(Duration::from_millis(50));
         }
-        scene.over.store(true, SeqCst);
     });
     let took = watch.passed().as_secs_f64();
     println!(
-        "{} made-up key ids in {took:.1} s ({:.0} a second) from {ADDRESSES} addresses: {made_up}; \
+        "{} made-up key ids in {took:.1} s ({:.0} a second) from {} addresses: {made_up}; \
          valid clients: {valid}; the issuer was asked {} times",
         made_up.all(),
         made_up.all() as f64 / took,
+        addresses(),
         scene.asked.lock().unwrap().len()
     );
     assert!(valid.all() > 200, "{valid}");
@@ -270,6 +283,7 @@ fn the_failure_limit_hits_those_alone_who_share_an_address_with_attackers() {
     let (lasts, rate) = flood();
     let watch = Stopwatch::start();
     thread::scope(|s| {
+        let _over = Over(&scene.over);
         for n in 0..CLIENTS / 2 {
             let (scene, tallies) = (&scene, (&alone_ones, &known, &new));
             let token = scene.token(&format!("known-{n}"));
@@ -280,7 +294,7 @@ fn the_failure_limit_hits_those_alone_who_share_an_address_with_attackers() {
             s.spawn(move || scene.client(2 * n + 1, tallies.0));
             s.spawn(move || scene.client(2 * n, tallies.2));
         }
-        let flood = Flood::new((0..ADDRESSES).map(attacking), scene.gateway.address(), rate);
+        let flood = Flood::new((0..addresses()).map(attacking), scene.gateway.address(), rate);
         flood.run(s, &scene.moving, &scene.over, &made_up);
         eventually("attackers are barred", || made_up.of(429) > 1000);
         // Another key comes beside the one in use.
@@ -290,7 +304,6 @@ fn the_failure_limit_hits_those_alone_who_share_an_address_with_attackers() {
         while watch.passed() < lasts {
             thread::sleep(Duration::from_millis(50));
         }
-        scene.over.store(true, SeqCst);
     });
     println!("made up: {made_up}; alone: {alone_ones}; known: {known}; new: {new}");
     assert!(
