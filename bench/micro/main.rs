@@ -31,60 +31,42 @@ enum Part {
 
 /// The parts, by the name that chooses them.
 const PARTS: [(&str, Part); 21] = [
-    ("decide", Part::Request(|b| measured::decide(b))),
-    ("receive", Part::Request(|b| measured::arrive(b))),
-    ("route", Part::Request(|b| measured::route(b))),
+    ("decide", Part::Request(measured::decide)),
+    ("receive", Part::Request(measured::arrive)),
+    ("route", Part::Request(measured::route)),
     ("auth", Part::Request(Bench::authenticated)),
-    ("token", Part::Request(|b| measured::token(b))),
-    (
-        "token-rs256",
-        Part::Token(Uncached::rs256, |t, now| measured::first(t, now)),
-    ),
+    ("token", Part::Request(measured::token)),
+    ("token-rs256", Part::Token(Uncached::rs256, measured::first)),
     (
         "bare-rs256",
         Part::Token(Uncached::rs256, |t, _| measured::bare(t)),
     ),
-    (
-        "token-es256",
-        Part::Token(Uncached::es256, |t, now| measured::first(t, now)),
-    ),
+    ("token-es256", Part::Token(Uncached::es256, measured::first)),
     (
         "bare-es256",
         Part::Token(Uncached::es256, |t, _| measured::bare(t)),
     ),
-    (
-        "key-1k",
-        Part::Keys(Keys::again, 1_000, |k| measured::key(k)),
-    ),
-    (
-        "key-100k",
-        Part::Keys(Keys::again, 100_000, |k| measured::key(k)),
-    ),
-    (
-        "new-key-1k",
-        Part::Keys(Keys::first, 1_000, |k| measured::key(k)),
-    ),
+    ("key-1k", Part::Keys(Keys::again, 1_000, measured::key)),
+    ("key-100k", Part::Keys(Keys::again, 100_000, measured::key)),
+    ("new-key-1k", Part::Keys(Keys::first, 1_000, measured::key)),
     (
         "new-key-100k",
-        Part::Keys(Keys::first, 100_000, |k| measured::key(k)),
+        Part::Keys(Keys::first, 100_000, measured::key),
     ),
     (
         "redis-1k",
-        Part::Keys(Keys::cached, 1_000, |k| measured::cached_key(k)),
+        Part::Keys(Keys::cached, 1_000, measured::cached_key),
     ),
     (
         "redis-100k",
-        Part::Keys(Keys::cached, 100_000, |k| measured::cached_key(k)),
+        Part::Keys(Keys::cached, 100_000, measured::cached_key),
     ),
-    ("limit", Part::Request(|b| measured::limit(b))),
-    ("choose", Part::Request(|b| measured::choose(b))),
-    ("tenant-1", Part::Request(|b| measured::tenant_of_one(b))),
-    (
-        "tenant-1k",
-        Part::Request(|b| measured::tenant_of_a_thousand(b)),
-    ),
-    ("breaker", Part::Request(|b| measured::breaker(b))),
-    ("balance", Part::Request(|b| measured::balance(b))),
+    ("limit", Part::Request(measured::limit)),
+    ("choose", Part::Request(measured::choose)),
+    ("tenant-1", Part::Request(measured::tenant_of_one)),
+    ("tenant-1k", Part::Request(measured::tenant_of_a_thousand)),
+    ("breaker", Part::Request(measured::breaker)),
+    ("balance", Part::Request(measured::balance)),
 ];
 
 impl Part {

@@ -212,7 +212,7 @@ conf! {
 
 impl ApiKeyConf {
     fn record(self) -> KeyRecord {
-        let Self {
+        let ApiKeyConf {
             id,
             hash,
             client,

@@ -15,7 +15,7 @@ use aws_lc_rs::signature::{
 
 /// A key, ready to verify with one algorithm.
 enum Ready {
-    Secret(hmac::Key),
+    Secret(Box<hmac::Key>),
     Public(ParsedPublicKey),
 }
 
@@ -32,7 +32,7 @@ impl Verifier {
                 Alg::HS512 => hmac::HMAC_SHA512,
                 _ => return None,
             };
-            Some((alg, Ready::Secret(hmac::Key::new(hash, secret))))
+            Some((alg, Ready::Secret(Box::new(hmac::Key::new(hash, secret)))))
         });
         Verifier(ready.collect())
     }

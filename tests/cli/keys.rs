@@ -91,15 +91,8 @@ fn keys_of_a_file_are_shown_rotated_and_taken_back() {
     let folder = Folder::new();
     let path = folder.write("keys.yaml", "# ours\nkeys:\n");
     let in_file = |args: &[&str]| call(&[&["keys"], args, &["--file", &path]].concat());
-    let new = [
-        "new",
-        "--client",
-        "acme",
-        "--scope",
-        "a",
-        "--rate-limit",
-        "1000/hr",
-    ];
+    let new = "new --client acme --scope a --rate-limit 1000/hr";
+    let new: Vec<&str> = new.split(' ').collect();
     fs::remove_file(&path).expect("gone");
     let first = in_file(&new);
     let first = key(&first.stdout);

@@ -396,10 +396,7 @@ fn what_others_write_to_redis_is_not_believed() {
     }
     // A good answer under another token's name, one made up, and one of a gateway with another secret.
     let key = |token: &str| {
-        let hex: String = tollgate::base::secret::sha256(token.as_bytes())
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let hex = mint::digest(token);
         format!("tollgate:token:sso:{hex}")
     };
     server.run(&["SET", &key("stolen"), &value]);

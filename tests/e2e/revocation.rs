@@ -19,8 +19,8 @@ const SOON: Duration = Duration::from_secs(1);
 fn rules() -> RevocationRules {
     RevocationRules {
         key: KEY.to_owned(),
-        scan: Duration::from_hours(1),
-        max_lag: Duration::from_mins(1),
+        scan: Duration::from_secs(3600),
+        max_lag: Duration::from_secs(60),
         refuse: true,
         max_entries: 1_000_000,
     }

@@ -246,7 +246,11 @@ fn no_valid_token_is_refused_whatever_keys_and_attackers_do() {
             let (scene, valid) = (&scene, &valid);
             s.spawn(move || scene.client(n, valid));
         }
-        let flood = Flood::new((0..addresses()).map(attacking), scene.gateway.address(), rate);
+        let flood = Flood::new(
+            (0..addresses()).map(attacking),
+            scene.gateway.address(),
+            rate,
+        );
         flood.run(s, &scene.moving, &scene.over, &made_up);
         scene.rotate();
         while watch.passed() < lasts {
@@ -294,7 +298,11 @@ fn the_failure_limit_hits_those_alone_who_share_an_address_with_attackers() {
             s.spawn(move || scene.client(2 * n + 1, tallies.0));
             s.spawn(move || scene.client(2 * n, tallies.2));
         }
-        let flood = Flood::new((0..addresses()).map(attacking), scene.gateway.address(), rate);
+        let flood = Flood::new(
+            (0..addresses()).map(attacking),
+            scene.gateway.address(),
+            rate,
+        );
         flood.run(s, &scene.moving, &scene.over, &made_up);
         eventually("attackers are barred", || made_up.of(429) > 1000);
         // Another key comes beside the one in use.

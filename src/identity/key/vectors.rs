@@ -96,8 +96,11 @@ fn published_signatures_hold_and_changed_ones_do_not() {
     let all = rfc_7515_and_8037().into_iter().chain(rfc_7520());
     for (section, alg, jwk, header, payload, signature) in all {
         let key = jwk::key(&jwk, Origin::File, [alg].into_iter().collect());
-        let key = key.unwrap_or_else(|fault| panic!("{section}: {fault}"));
-        let check = |message: &str, signature: &str| key.verify(alg, message.as_bytes(), signature);
+        assert!(key.is_ok(), "{section}: {key:?}");
+        let check = |message: &str, signature: &str| {
+            let key = key.as_ref().ok()?;
+            key.verify(alg, message.as_bytes(), signature)
+        };
         let message = format!("{header}.{payload}");
         assert_eq!(check(&message, signature), Some(true), "{section}");
         assert_eq!(check(&message[1..], signature), Some(false), "{section}");

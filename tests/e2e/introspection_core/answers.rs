@@ -58,15 +58,9 @@ fn nothing_that_is_no_bearer_token_is_asked_about() {
     assert!(!asker.introspection.is_cached(&longer, asker.clock.now()));
 }
 
-#[test]
-fn tokens_for_others_and_for_later() {
-    let origin = issuer(good());
-    let asker = Asker::with(&origin, |rules| {
-        rules.issuer = Some("https://sso.example/".to_owned());
-        rules.audiences = Some(vec!["api".to_owned()]);
-    });
-    let now_s = asker.clock.now().unix_s();
-    let cases = [
+/// Tokens, what their issuer says of them, and why they are not for us; not now, if they are.
+fn for_others(now_s: u64) -> Vec<(&'static str, Value, Option<OpaqueFault>)> {
+    vec![
         (
             "a",
             json!({"iss": "https://sso.example/", "aud": ["x", "api"]}),
@@ -108,8 +102,17 @@ fn tokens_for_others_and_for_later() {
             json!({"iss": "https://sso.example/", "aud": "api", "roles": 1}),
             Some(OpaqueFault::BadClaim("roles")),
         ),
-    ];
-    for (token, members, want) in cases {
+    ]
+}
+
+#[test]
+fn tokens_for_others_and_for_later() {
+    let origin = issuer(good());
+    let asker = Asker::with(&origin, |rules| {
+        rules.issuer = Some("https://sso.example/".to_owned());
+        rules.audiences = Some(vec!["api".to_owned()]);
+    });
+    for (token, members, want) in for_others(asker.clock.now().unix_s()) {
         let mut answer = members;
         answer["active"] = true.into();
         answer["sub"] = "alice".into();

@@ -137,11 +137,7 @@ fn empty_proofs(site: &Site) -> Vec<Rule> {
             bad(SIGNATURE, "ES384", psychic("p384", "ES384", 96)),
             bad(SIGNATURE, "EdDSA", psychic("ed", "EdDSA", 64)),
             bad(SIGNATURE, "RS256", psychic("rsa", "RS256", 256)),
-            bad(
-                SIGNATURE,
-                "beside the curve",
-                psychic("off-curve", "ES256", 64),
-            ),
+            bad(KEY, "beside the curve", psychic("off-curve", "ES256", 64)),
         ],
     )]
 }

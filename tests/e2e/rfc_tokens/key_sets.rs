@@ -262,7 +262,7 @@ fn materials(site: &Site) -> Vec<Rule> {
                     ["crv-none", "crv-521", "crv-k", "x-short", "y-none"],
                     es,
                 ),
-                bad(SIGNATURE, "a point beside the curve", es(&"off-curve")),
+                bad(KEY, "a point beside the curve", es(&"off-curve")),
             ],
         ),
         rule(

@@ -1,8 +1,9 @@
 //! API keys in Redis, with a real server: records, changes, outages, and the commands that make them.
 
-use super::support::redis::RedisServer;
-use super::support::*;
-use serde_json::{Value, json};
+mod commands;
+
+use crate::support::redis::RedisServer;
+use crate::support::*;
 use std::process::Command;
 use tollgate::identity::key_format::generate;
 use tollgate::redis::Value as Reply;
@@ -87,40 +88,37 @@ fn is(status: u16, code: &str) -> (u16, String) {
 
 const MOBILE: &str = r#"{"client":"MobileApp","rate_limit":"1000/hr","scopes":["read"]}"#;
 
+/// Records, and what is answered to their keys: on a route that asks for no scope, and on one that does.
+const RECORDS: [(&str, u16, u16); 11] = [
+    (MOBILE, 200, 200),
+    (
+        r#"{"client":"a","scopes":"read write","id":"k1","tier":"gold","more":{"x":1}}"#,
+        200,
+        200,
+    ),
+    (r#"{"client":"a"}"#, 200, 403),
+    (
+        r#"{"client":"a","expires":"2999-01-01T00:00:00Z","disabled":false}"#,
+        200,
+        403,
+    ),
+    (r#"{"client":"a","expires":4102444800}"#, 200, 403),
+    (r#"{"client":"a","expires":1000}"#, 401, 401),
+    (r#"{"client":"a","disabled":true}"#, 401, 401),
+    ("MobileApp", 503, 503),
+    ("{}", 503, 503),
+    (r#"{"client":"a","client":"b"}"#, 503, 503),
+    (r#"{"client":"a","scopes":7}"#, 503, 503),
+];
+
 #[test]
 fn records_of_every_form() {
     let place = Place::new();
     let gateway = place.gateway();
     let unusable = is(503, "api_keys_unavailable");
-    for (n, (record, root, scoped)) in [
-        (MOBILE, 200, 200),
-        (
-            r#"{"client":"a","scopes":"read write","id":"k1","tier":"gold","more":{"x":1}}"#,
-            200,
-            200,
-        ),
-        (r#"{"client":"a"}"#, 200, 403),
-        (
-            r#"{"client":"a","expires":"2999-01-01T00:00:00Z","disabled":false}"#,
-            200,
-            403,
-        ),
-        (r#"{"client":"a","expires":4102444800}"#, 200, 403),
-        (r#"{"client":"a","expires":1000}"#, 401, 401),
-        (r#"{"client":"a","disabled":true}"#, 401, 401),
-        ("MobileApp", 503, 503),
-        ("{}", 503, 503),
-        (r#"{"client":"a","client":"b"}"#, 503, 503),
-        (r#"{"client":"a","scopes":7}"#, 503, 503),
-        (
-            &format!(r#"{{"client":"a","x":"{}"}}"#, "x".repeat(17_000)),
-            503,
-            503,
-        ),
-    ]
-    .into_iter()
-    .enumerate()
-    {
+    let long = format!(r#"{{"client":"a","x":"{}"}}"#, "x".repeat(17_000));
+    let records = RECORDS.into_iter().chain([(&*long, 503, 503)]);
+    for (n, (record, root, scoped)) in records.enumerate() {
         let key = format!("moved-from-elsewhere-{n}");
         place.set(&key, record);
         let found = ask(&gateway, &key);
@@ -152,14 +150,11 @@ fn records_of_every_form() {
         "a moment later"
     );
     assert!(told().all(|l| !l.contains(&name("moved-from-elsewhere-7"))));
-    gateway.counts(
-        "tollgate_api_key_lookups_total{list=\"apps\",result=\"unusable\"}",
-        5,
-    );
-    gateway.counts(
-        "tollgate_api_key_lookups_total{list=\"apps\",result=\"found\"}",
-        7,
-    );
+    // Word of our own writing may come behind an answer, which is then asked for once more.
+    for (result, least) in [("unusable", 5), ("found", 7)] {
+        let name = format!("tollgate_api_key_lookups_total{{list=\"apps\",result=\"{result}\"}}");
+        assert!(gateway.metric(&name) >= least, "{name}");
+    }
     gateway.counts("tollgate_api_keys_remembered{list=\"apps\"}", 7);
 }
 
@@ -404,101 +399,4 @@ fn made(stdout: &str) -> String {
         .strip_prefix("key (shown once): ")
         .expect(first)
         .to_owned()
-}
-
-#[test]
-fn keys_are_made_shown_rotated_and_taken_back() {
-    let place = Place::new();
-    let gateway = place.gateway();
-    let keys = |args: &[&str]| keys(&gateway, &place.config(""), args);
-    let list = || -> Vec<Value> {
-        let text = keys(&["list", "--json"]).expect("a list");
-        let all: Value = serde_json::from_str(&text).expect("JSON");
-        all.as_array().expect("an array").clone()
-    };
-    let new = [
-        "new",
-        "--client",
-        "MobileApp",
-        "--scope",
-        "read",
-        "--rate-limit",
-        "1000/hr",
-    ];
-    let first = made(&keys(&new).expect("a key"));
-    assert_eq!(
-        gateway
-            .ask(&Req::get("/scoped").header("X-API-Key", &first))
-            .status,
-        200
-    );
-    place.set("elsewhere", r#"{"client":"Other","scopes":["a"],"note":7}"#);
-    place.set("no record", "[]");
-    let id = first.split('_').nth(1).unwrap();
-    let shown = list();
-    assert_eq!(shown.len(), 2, "{shown:?}");
-    assert_eq!(shown[0]["id"], id);
-    let want = json!({
-        "id": id, "client": "MobileApp", "tier": null, "scopes": ["read"], "roles": [],
-        "rate_limit": "1000/1h", "expires": null, "state": "live", "hash": mint::digest(&first)[..8],
-    });
-    assert_eq!(shown[0], want);
-    let table = keys(&["list"]).expect("a table");
-    assert!(table.starts_with("ID") && table.contains("Other") && !table.contains(&first));
-    assert!(!table.contains(&mint::digest(&first)));
-
-    // The old one and the new one are good until the grace is over.
-    let second = made(&keys(&["rotate", id, "--grace", "1h"]).expect("a second key"));
-    for key in [&first, &second] {
-        let ask = || {
-            gateway
-                .ask(&Req::get("/scoped").header("X-API-Key", key))
-                .status
-        };
-        eventually("both are good", || ask() == 200);
-    }
-    assert_eq!(
-        list()
-            .iter()
-            .filter(|key| key["client"] == "MobileApp")
-            .count(),
-        2
-    );
-    eventually("the end of the first is known", || {
-        list()
-            .iter()
-            .any(|key| key["id"] == id && key["expires"].is_string())
-    });
-    gateway.advance_s(3601);
-    assert_eq!(ask(&gateway, &first), is(401, "api_key_expired"));
-    assert_eq!(ask(&gateway, &second).0, 200);
-
-    // A record of somebody else's is found by looking at all of them; what we do not know of it stays.
-    let other = mint::digest("elsewhere")[..12].to_owned();
-    keys(&["rotate", &other, "--grace", "2h"]).expect("rotated");
-    let Reply::BulkString(text) = place.redis.run(&["GET", &name("elsewhere")]) else {
-        panic!("no text");
-    };
-    let record: Value = serde_json::from_slice(&text).expect("JSON");
-    assert_eq!(
-        (&record["note"], &record["client"]),
-        (&json!(7), &json!("Other"))
-    );
-    assert!(record["expires"].is_string());
-
-    let watch = Stopwatch::start();
-    let id = second.split('_').nth(1).unwrap();
-    assert_eq!(
-        keys(&["revoke", id]),
-        Ok(format!("revoked: {id} of MobileApp\n"))
-    );
-    eventually("it is refused", || ask(&gateway, &second).0 == 401);
-    watch.shows(0, 10_000);
-    assert!(
-        keys(&["revoke", id])
-            .unwrap_err()
-            .contains("no key has this id")
-    );
-    place.redis.kill();
-    assert!(keys(&["list"]).unwrap_err().contains("cannot be reached"));
 }
