@@ -284,12 +284,13 @@ impl Members {
         Ok(texts.into_iter().map(Box::from).collect())
     }
 
-    /// Unix seconds, as a number or written out (RFC 3339).
+    /// Unix seconds, as a number or written out (RFC 3339), to the end of the year 9999: what is beyond
+    /// was meant in milliseconds, and would be a key without an end.
     fn time(&self, name: &'static str) -> Result<Option<u64>, RecordFault> {
         let time = match self.get(name) {
             None => return Ok(None),
             Some(Value::String(text)) => rfc3339::parse(text).ok(),
-            Some(value) => value.as_u64(),
+            Some(value) => value.as_u64().filter(|s| *s <= LAST_S),
         };
         time.map(Some).ok_or(RecordFault::Member(name))
     }
@@ -299,6 +300,9 @@ impl Members {
         flag.unwrap_or(Some(false)).ok_or(RecordFault::Member(name))
     }
 }
+
+/// The last second of the year 9999.
+const LAST_S: u64 = 253_402_300_799;
 
 fn printable(text: &str) -> bool {
     !text.trim().is_empty() && !text.contains(char::is_control)
@@ -406,6 +410,11 @@ mod tests {
             ),
             (r#"{"client":"a","expires":"soon"}"#, Member("expires")),
             (r#"{"client":"a","expires":-1}"#, Member("expires")),
+            // The fuzzer found that milliseconds were taken for a year in which nobody would be left.
+            (
+                r#"{"client":"a","expires":1800000000000}"#,
+                Member("expires"),
+            ),
             (r#"{"client":"a","expires":1.5}"#, Member("expires")),
             (r#"{"client":"a","disabled":"yes"}"#, Member("disabled")),
         ] {
