@@ -31,6 +31,10 @@ fn judge(text: &[u8], reading: Option<&Json>, origin: Origin, allowed: Algs) {
     let jwks = reading.and_then(|set| set.get("keys")?.list());
     let set = match KeySet::from_jwks(text, origin, allowed) {
         Ok(set) => set,
+        Err(KeySetFault::NotJson) => {
+            let object = matches!(reading, Some(Json::Object(_)));
+            return assert!(!object, "refused: {reading:?}");
+        }
         Err(KeySetFault::NotASet) => return assert!(jwks.is_none(), "refused: {reading:?}"),
         Err(fault) => {
             return assert!(
