@@ -63,8 +63,6 @@ pub struct Exchange {
     pub principal: Option<Arc<Principal>>,
     /// Why it would have been refused, had its route not only tried out whom it asks for.
     pub would_refuse: Option<Reason>,
-    /// The parameter of the query that held its key, which goes no further.
-    pub query_key: Option<Box<str>>,
     /// The limit nearest to exhaustion.
     pub limit: Option<LimitReport>,
     /// Why it was refused or failed.
@@ -225,7 +223,6 @@ impl Exchange {
             route: None,
             principal: None,
             would_refuse: None,
-            query_key: None,
             limit: None,
             refusal: None,
             upstream: None,

@@ -78,17 +78,17 @@ fn retarget(request: &mut Parts, exchange: &Exchange, route: &Route, raw: bool) 
         &exchange.path
     };
     let same = request.uri.authority().is_none() && request.uri.path() == path;
-    let key = exchange
-        .query_key
-        .as_deref()
-        .filter(|_| route.ends != Ends::Nothing);
-    if same && raw && key.is_none() {
+    let keys = match route.ends {
+        Ends::Nothing => &[],
+        Ends::All | Ends::Keys => &*route.key_parameters,
+    };
+    if same && raw && keys.is_empty() {
         return Ok(());
     }
-    let query = match (request.uri.query(), key) {
-        (Some(query), Some(key)) => credential::without(query, key).map(Cow::Owned),
-        (query, _) => query.map(Cow::Borrowed),
-    };
+    let query = request.uri.query().and_then(|query| match keys {
+        [] => Some(Cow::Borrowed(query)),
+        keys => credential::without(query, keys).map(Cow::Owned),
+    });
     let target = match query {
         Some(query) => PathAndQuery::from_maybe_shared(Bytes::from(format!("{path}?{query}"))),
         None => PathAndQuery::from_maybe_shared(Bytes::copy_from_slice(path.as_bytes())),

@@ -5,7 +5,8 @@
 //! refused before it costs a signature check, and is never tried with this one's keys.
 
 use super::alg::{Alg, Algs, KeyKind};
-use super::claims::{ClaimMap, ClaimPath, Claims, Wanted, numeric_date};
+use super::claims::{ClaimMap, ClaimPath, Claims, Wanted, is_one_of, numeric_date};
+use super::key::Key;
 use super::keyset::{KeySet, NoKey};
 use super::principal::Principal;
 use super::token::{Kind, MAX_TOKEN, Unverified};
@@ -258,11 +259,12 @@ impl Issuer {
             // Without a name the upstream would be told of nobody in particular.
             return Err(JwtFault::MissingClaim("sub"));
         }
-        principal.marks.kid = token.kid().map(Box::from);
+        // The key's own id: a token that names none must not escape the revocation of its key.
+        principal.marks.kid = key.kid().map(Box::from);
         Ok(Verified {
             principal,
             exp_ms,
-            key,
+            key: key.serial(),
         })
     }
 
@@ -330,30 +332,16 @@ impl Required {
     fn check(&self, claims: &Claims) -> Result<(), JwtFault> {
         let found = self.path.find(claims).filter(|value| !value.is_null());
         let found = found.ok_or(JwtFault::MissingClaim("that is required"))?;
-        let met = match found {
-            _ if self.values.is_empty() => true,
-            Value::Array(items) => items.iter().any(|item| self.takes(item)),
-            one => self.takes(one),
-        };
-        if met {
+        if self.values.is_empty() || is_one_of(found, &self.values) {
             Ok(())
         } else {
             Err(JwtFault::RefusedClaim)
         }
     }
-
-    fn takes(&self, value: &Value) -> bool {
-        let is = |text: &str| self.values.iter().any(|wanted| wanted == text);
-        match value {
-            Value::String(text) => is(text),
-            Value::Bool(_) | Value::Number(_) => is(&value.to_string()),
-            Value::Null | Value::Array(_) | Value::Object(_) => false,
-        }
-    }
 }
 
-/// The number of the key that has made the signature.
-fn check_signature(keys: &KeySet, token: &Unverified) -> Result<u64, JwtFault> {
+/// The key that has made the signature.
+fn check_signature<'a>(keys: &'a KeySet, token: &Unverified) -> Result<&'a Key, JwtFault> {
     let candidates = keys
         .candidates(token.alg(), token.kid())
         .map_err(|none| match none {
@@ -363,7 +351,7 @@ fn check_signature(keys: &KeySet, token: &Unverified) -> Result<u64, JwtFault> {
     for key in candidates {
         match key.verify(token.alg(), token.message(), token.signature()) {
             None => return Err(JwtFault::Malformed),
-            Some(true) => return Ok(key.serial()),
+            Some(true) => return Ok(key),
             Some(false) => {}
         }
     }

@@ -190,6 +190,8 @@ pub struct Route {
     pub strip: bool,
     /// Which of the caller's credentials go no further.
     pub ends: Ends,
+    /// The parameters of the query that may hold a key.
+    pub key_parameters: Box<[Box<str>]>,
     /// What stands between the request and its upstream.
     pub chain: Box<[Filter]>,
     /// The most body bytes.

@@ -11,6 +11,7 @@ use crate::config::route::{
     TenantSource as TenantConf, ToConf, WebSocketConf, WeightsConf,
 };
 use crate::config::{Entries, Fault, Place, Spanned};
+use crate::filter::auth::gate::KeyPlace;
 use crate::filter::body_limit::BodyLimit;
 use crate::filter::chain::Filter;
 use crate::filter::rate_limit::{RateLimit, RateLimits};
@@ -108,9 +109,12 @@ fn one(
         to,
     } = &conf.value;
     let (pattern, entry) = entry(index, matching)?;
-    let mut chain = Vec::new();
+    let (mut chain, mut key_parameters) = (Vec::new(), Vec::new());
     if let AuthConf::Required(required) = &who.value {
-        chain.push(Filter::Auth(auth::compile(required, &who.place, parts)?));
+        let auth = auth::compile(required, &who.place, parts)?;
+        let places = auth.gates.iter().flat_map(|gate| &gate.keys);
+        key_parameters.extend(places.filter_map(KeyPlace::parameter).map(Box::from));
+        chain.push(Filter::Auth(auth));
     }
     if !limits.is_empty() {
         let limits = route_limits(limits, &name.value, parts)?;
@@ -124,6 +128,7 @@ fn one(
         pattern,
         strip,
         ends: ends(&who.value),
+        key_parameters: key_parameters.into(),
         chain: chain.into(),
         max_body: max_bytes,
         timeout_ms: timeout.as_ref().map(|t| t.value.as_ms()),

@@ -113,6 +113,8 @@ fn nobody_in_particular_passes_only_where_that_is_written_and_nothing_is_shown()
     assert_eq!(origin.last().header("x-user-id"), Some("alice"));
     let bad = gateway.ask(&Req::get("/maybe").bearer("bad"));
     assert_eq!(bad.is(), (401, "token_malformed".into()));
+    let basic = Req::get("/maybe").header("Authorization", "Basic YTpi");
+    assert_eq!(gateway.ask(&basic).is(), (401, "bearer_required".into()));
     let bad = gateway.ask(&Req::get("/maybe").header("X-API-Key", "no"));
     assert_eq!(bad.is(), (401, "api_key_unknown".into()));
 }
@@ -317,4 +319,31 @@ fn a_reload_that_asks_for_more_claims_looks_at_tokens_anew() {
         .reload(&config(", claims: { b: x }"))
         .expect("a config");
     assert_eq!(ask(), (403, "claim_insufficient".into()));
+}
+
+/// A key in the query went on to the service, and into its logs, where a token had decided.
+#[test]
+fn a_key_in_the_query_ends_at_the_gateway_whatever_decides() {
+    let origin = Origin::start();
+    let text = format!(
+        "identity:\n\
+         \x20 jwt: [{{ name: corp, issuer: \"{}\", audiences: [api], algorithms: [HS256], keys: [{{ alg: HS256, secret: \"${{TEST_SECRET}}\" }}] }}]\n\
+         \x20 api_keys: [{{ name: partners, query: api_key, file: keys.yaml }}]\n\
+         upstreams: [{{ name: up, targets: [\"{origin}\"] }}]\n\
+         routes: [{{ name: r, match: {{ path: / }}, auth: {{ any: [corp, partners], key_in_query: true }}, to: up }}]\n",
+        mint::ISSUER
+    );
+    let keys = format!("keys:\n{}", mint::api_key("acme", "key-of-acme", ""));
+    let gateway = Gateway::with_files(&text, &[("keys.yaml", &keys)]);
+    let good = token(&gateway, json!({}));
+    let target = "/a?x=1&%61pi_key=key-of-acme&y";
+    for (req, caller) in [
+        (Req::get(target).bearer(&good), "web"),
+        (Req::get(target), "acme"),
+    ] {
+        assert_eq!(gateway.ask(&req).status, 200, "{req:?}");
+        let seen = origin.last();
+        assert_eq!(seen.target, "/a?x=1&y");
+        assert_eq!(seen.header("x-client-id"), Some(caller));
+    }
 }

@@ -25,7 +25,8 @@ pub struct KeyPlace {
 }
 
 impl KeyPlace {
-    fn parameter(&self) -> Option<&str> {
+    /// The parameter of the query that they may come in.
+    pub fn parameter(&self) -> Option<&str> {
         self.list.query.as_deref().filter(|_| self.in_query)
     }
 }
@@ -135,10 +136,7 @@ impl Gate {
             };
             // Several lists may share a header; what none of them knows is refused.
             match place.list.judge(&sent, visit.now, visit.asked) {
-                KeyVerdict::Found(caller) => {
-                    visit.exchange.query_key = place.parameter().map(Box::from);
-                    return Ok(caller);
-                }
+                KeyVerdict::Found(caller) => return Ok(caller),
                 KeyVerdict::Refused(found) => fault = fault.max(Some(found)),
                 KeyVerdict::Ask => {
                     known |= place.list.is_cached(&sent, visit.now);

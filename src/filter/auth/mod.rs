@@ -126,7 +126,12 @@ impl Auth {
                         caller = Some(known);
                     }
                 }
-                Err(Stop::Missing(_)) if self.anonymous => return Ok(None),
+                // Whoever sends something else than a bearer token does show something.
+                Err(Stop::Missing(reason))
+                    if self.anonymous && reason != Reason::BearerRequired =>
+                {
+                    return Ok(None);
+                }
                 Err(Stop::Missing(reason)) => return Err(self.refuse(reason)),
                 Err(Stop::Failed(reason)) => {
                     if let Some(failures) = &self.failures {

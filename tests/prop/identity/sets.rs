@@ -199,6 +199,21 @@ fn tokens_and_keys_without_kid() {
     assert_eq!(fifth, Err(JwtFault::BadSignature));
 }
 
+/// Whoever stole a key that was revoked left its id out of his tokens, and they were believed.
+#[test]
+fn a_token_is_marked_by_the_key_that_signed_it_whatever_it_names() {
+    let set = fetched(&[Signer::P256.jwk(Some("p"))]).unwrap();
+    for kid in [None, Some("p")] {
+        let token = sign(Signer::P256, Alg::ES256, kid, &claims());
+        let verified = issuer(&[Alg::ES256]).verify(&set, &token, NOW_MS).unwrap();
+        assert_eq!(
+            verified.principal.marks.kid.as_deref(),
+            Some("p"),
+            "{kid:?}"
+        );
+    }
+}
+
 #[test]
 fn sets_are_told_apart_by_their_keys() {
     let (a, b) = (Signer::RsaA.jwk(Some("a")), Signer::RsaB.jwk(Some("b")));
