@@ -1,14 +1,15 @@
 //! Which claim of a token gives which part of a [`Principal`], and how strictly it is read.
 
+use super::json::Object;
 use super::principal::{Marks, Method, Principal, Scopes};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::str::FromStr;
 use std::sync::Arc;
 
 /// The claims of a token: a JSON object without repeated members.
-pub type Claims = Map<String, Value>;
+pub type Claims = Object;
 
 /// The longest name of a claim, in bytes.
 pub const MAX_NAME: usize = 256;
@@ -258,10 +259,14 @@ fn texts(value: &Value, gives: &'static str) -> Result<Vec<String>, &'static str
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::json;
     use serde_json::json;
 
     fn read(map: &ClaimMap, claims: &Value) -> Result<Principal, &'static str> {
-        map.principal(claims.as_object().unwrap(), &Arc::from("corp"))
+        map.principal(
+            &json::object(claims.to_string().as_bytes()).unwrap(),
+            &Arc::from("corp"),
+        )
     }
 
     #[test]
@@ -323,7 +328,8 @@ mod tests {
     fn nested_and_dotted_names() {
         let find = |path: &str, claims: &Value| {
             let path: ClaimPath = path.parse().unwrap();
-            path.find(claims.as_object().unwrap()).cloned()
+            path.find(&json::object(claims.to_string().as_bytes()).unwrap())
+                .cloned()
         };
         let claims =
             json!({"a": {"b": {"c": 1}}, "https://x.example/r": 2, "d.e": 3, "d": {"e": 4}});

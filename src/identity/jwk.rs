@@ -7,6 +7,9 @@ use super::pem::{PublicKey, without_zeros};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::Value;
 
+/// The longest `kty`, `alg` or `crv`, in bytes; those that are registered have up to 22.
+const MAX_TERM: usize = 64;
+
 /// The key in `jwk` for those of `allowed` that it may verify. The error says why it is of no
 /// use to us; it never holds key material.
 pub fn key(jwk: &Value, origin: Origin, allowed: Algs) -> Result<Key, String> {
@@ -16,7 +19,7 @@ pub fn key(jwk: &Value, origin: Origin, allowed: Algs) -> Result<Key, String> {
         None => None,
         Some(kid) => Some(kid.as_str().ok_or("its kid is not a text")?),
     };
-    match text(jwk, "kty")? {
+    match term(jwk, "kty")? {
         "oct" if origin == Origin::Fetched => {
             Err("a shared secret that is published is no secret".to_owned())
         }
@@ -52,7 +55,7 @@ fn algorithms(jwk: &Value, allowed: Algs) -> Result<Algs, String> {
     if jwk.get("alg").is_none() {
         return Ok(allowed);
     }
-    let name = text(jwk, "alg")?;
+    let name = term(jwk, "alg")?;
     let alg = match name {
         "Ed25519" => Some(Alg::EdDSA), // RFC 9864's name for the same thing
         _ => Alg::named(name),
@@ -69,7 +72,7 @@ fn rsa(jwk: &Value) -> Result<PublicKey, String> {
 }
 
 fn curve(jwk: &Value) -> Result<PublicKey, String> {
-    let (size, make): (usize, fn(Vec<u8>) -> PublicKey) = match text(jwk, "crv")? {
+    let (size, make): (usize, fn(Vec<u8>) -> PublicKey) = match term(jwk, "crv")? {
         "P-256" => (32, PublicKey::P256),
         "P-384" => (48, PublicKey::P384),
         other => return Err(format!("its crv {other:?} is not P-256 or P-384")),
@@ -82,7 +85,7 @@ fn curve(jwk: &Value) -> Result<PublicKey, String> {
 }
 
 fn edwards(jwk: &Value) -> Result<PublicKey, String> {
-    match (text(jwk, "crv")?, bytes(jwk, "x")?) {
+    match (term(jwk, "crv")?, bytes(jwk, "x")?) {
         ("Ed25519", x) if x.len() == 32 => Ok(PublicKey::Ed25519(x)),
         ("Ed25519", _) => Err("its x is not 32 bytes".to_owned()),
         (other, _) => Err(format!("its crv {other:?} is not Ed25519")),
@@ -92,6 +95,15 @@ fn edwards(jwk: &Value) -> Result<PublicKey, String> {
 fn text<'a>(jwk: &'a Value, name: &str) -> Result<&'a str, String> {
     let value = jwk.get(name).and_then(Value::as_str);
     value.ok_or_else(|| format!("it has no {name}"))
+}
+
+/// A registered name (RFC 7518 §7). The log quotes those that we do not know, so they must be short.
+fn term<'a>(jwk: &'a Value, name: &str) -> Result<&'a str, String> {
+    let said = text(jwk, name)?;
+    if said.len() > MAX_TERM {
+        return Err(format!("its {name} is longer than {MAX_TERM} bytes"));
+    }
+    Ok(said)
 }
 
 fn bytes(jwk: &Value, name: &str) -> Result<Vec<u8>, String> {

@@ -361,6 +361,7 @@ fn check_signature<'a>(keys: &'a KeySet, token: &Unverified) -> Result<&'a Key, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::json;
     use serde_json::json;
 
     type Spoil = fn(&mut IssuerRules);
@@ -406,7 +407,7 @@ mod tests {
                 path: path.parse().unwrap(),
                 values: values.iter().map(ToString::to_string).collect(),
             };
-            required.check(claims.as_object().unwrap())
+            required.check(&json::object(claims.to_string().as_bytes()).unwrap())
         };
         let missing = Err(JwtFault::MissingClaim("that is required"));
         let refused = Err(JwtFault::RefusedClaim);

@@ -1,7 +1,7 @@
 //! What is kept of an API key: whose it is and what it allows, beside the digest of the key itself.
 //! Two forms are read: an entry of a key file (by `config`), and the JSON that lies in Redis.
 
-use super::json;
+use super::json::{self, Object};
 use super::principal::{Method, Principal, Scopes};
 use super::rfc3339;
 use crate::base::secret::sha256;
@@ -242,7 +242,7 @@ pub(super) fn usable(
 }
 
 /// The members of a record.
-struct Members(Map<String, Value>);
+struct Members(Object);
 
 impl Members {
     fn get(&self, name: &str) -> Option<&Value> {

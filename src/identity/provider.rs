@@ -68,7 +68,7 @@ pub fn authenticate(
     now_unix_ms: u64,
     may_ask: bool,
 ) -> Verdict {
-    match remembered(providers, seen, token, now_unix_ms) {
+    match remembered(providers, seen, token.as_bytes(), now_unix_ms) {
         Some(principal) => Verdict::Seen(principal),
         None => judge(providers, seen, token, now_unix_ms, may_ask),
     }
@@ -78,7 +78,7 @@ pub fn authenticate(
 pub fn remembered(
     providers: &[Arc<Provider>],
     seen: &Seen,
-    token: &str,
+    token: &[u8],
     now_unix_ms: u64,
 ) -> Option<Arc<Principal>> {
     let counts = |stamp: Stamp| {
@@ -86,7 +86,7 @@ pub fn remembered(
         let provider = accepted.find(|provider| provider.issuer.serial() == stamp.issuer);
         provider.is_some_and(|provider| provider.source.holds(stamp.key))
     };
-    seen.get(token.as_bytes(), now_unix_ms, counts)
+    seen.get(token, now_unix_ms, counts)
 }
 
 /// Judges `token` as [`authenticate`] does, whether or not it is remembered.

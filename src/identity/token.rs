@@ -7,11 +7,11 @@
 
 use super::alg::Alg;
 use super::claims::Claims;
-use super::json;
+use super::json::{self, Object};
 use super::jwt::JwtFault;
 use super::key::MAX_KID;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// The longest token that is looked at, in bytes.
 pub const MAX_TOKEN: usize = 8 * 1024;
@@ -109,24 +109,21 @@ impl<'a> Parts<'a> {
         if token.len() > MAX_TOKEN {
             return Err(JwtFault::TooLarge);
         }
-        let mut segments = token.split('.');
-        let mut next = || segments.next().ok_or(JwtFault::Malformed);
-        let (header, payload, signature) = (next()?, next()?, next()?);
-        if segments.next().is_some() {
+        let mut dots = memchr::memchr_iter(b'.', token.as_bytes());
+        let (Some(first), Some(second), None) = (dots.next(), dots.next(), dots.next()) else {
             return Err(JwtFault::Malformed);
-        }
-        let message = &token[..header.len() + 1 + payload.len()];
+        };
         Ok(Parts {
-            message,
-            header,
-            payload,
-            signature,
+            message: &token[..second],
+            header: &token[..first],
+            payload: &token[first + 1..second],
+            signature: &token[second + 1..],
         })
     }
 }
 
 /// The JSON object in a segment, its base64url strict: no padding, no bits left over.
-fn object(segment: &str) -> Result<Map<String, Value>, JwtFault> {
+fn object(segment: &str) -> Result<Object, JwtFault> {
     let text = URL_SAFE_NO_PAD.decode(segment);
     let text = text.map_err(|_| JwtFault::Malformed)?;
     json::object(&text).ok_or(JwtFault::Malformed)

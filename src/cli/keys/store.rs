@@ -10,7 +10,7 @@ use crate::identity::rfc3339;
 use crate::observe::metrics::Metrics;
 use crate::redis::{Cmd, FromRedisValue, Redis, cmd};
 use crate::snapshot::redis::rules;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -153,8 +153,9 @@ impl RedisStore {
     pub fn end(&self, record: &KeyRecord) -> Result<(), String> {
         let name = self.under(&record.digest);
         let text: Option<Vec<u8>> = self.call(cmd("GET").arg(&name))?;
-        let members = text.as_deref().and_then(json::object);
-        let mut members: Map<String, Value> = members.ok_or("the key is not there any more")?;
+        let Some(Value::Object(mut members)) = text.as_deref().and_then(json::strict) else {
+            return Err("the key is not there any more".to_owned());
+        };
         let expires = record.expires_unix_s.map(rfc3339::format);
         members.insert("expires".to_owned(), expires.into());
         let text = Value::from(members).to_string();

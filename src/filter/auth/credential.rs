@@ -6,26 +6,37 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName};
 use std::borrow::Cow;
 
-/// The bearer token of a request (RFC 6750 §2.1); the scheme's case does not count.
+/// How the value of an `Authorization` field with a bearer token begins.
+const SCHEME: &[u8] = b"Bearer ";
+
+/// The bearer token of a request (RFC 6750 §2.1); the scheme's case does not count. Whether it is a text
+/// is for [`text`] to say: a token that is known need not be looked at byte by byte once more.
 ///
 /// # Errors
 /// There is none, or it cannot be told which one is meant.
-pub fn bearer(headers: &HeaderMap) -> Result<&str, Reason> {
+pub fn bearer(headers: &HeaderMap) -> Result<&[u8], Reason> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let value = values.next().ok_or(Reason::CredentialsMissing)?;
     if values.next().is_some() {
         return Err(Reason::CredentialsRepeated);
     }
-    // As `to_str` has it, which looks at each byte by itself: tokens are long.
-    let ascii = Some(value.as_bytes()).filter(|v| v.is_ascii());
-    let text = ascii.and_then(|v| std::str::from_utf8(v).ok());
-    let text = text.ok_or(Reason::CredentialsMalformed)?;
-    let (scheme, token) = text.split_once(' ').unwrap_or((text, ""));
-    let token = token.trim();
-    if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() {
+    let token = value.as_bytes().split_at_checked(SCHEME.len());
+    let token = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case(SCHEME));
+    let token = token.map_or(&[][..], |(_, token)| token.trim_ascii());
+    if token.is_empty() {
         return Err(Reason::BearerRequired);
     }
     Ok(token)
+}
+
+/// A token as a text.
+///
+/// # Errors
+/// It has bytes beyond ASCII (RFC 6750 §2.1).
+pub fn text(token: &[u8]) -> Result<&str, Reason> {
+    let ascii = Some(token).filter(|token| token.is_ascii());
+    let text = ascii.and_then(|token| std::str::from_utf8(token).ok());
+    text.ok_or(Reason::CredentialsMalformed)
 }
 
 /// The API key of a request, in this header, or in this parameter of the query where there may be one.
@@ -95,7 +106,7 @@ mod tests {
         for value in values {
             headers.append(AUTHORIZATION, HeaderValue::from_static(value));
         }
-        bearer(&headers).map(str::to_owned)
+        bearer(&headers).and_then(text).map(str::to_owned)
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! One gate of a route: the identities of which one must know the client.
 
-use super::credential::{bearer, key};
+use super::credential::{bearer, key, text};
 use super::{Auth, Stop, Visit};
 use crate::exchange::refusal::Refusal;
 use crate::exchange::tls::ClientCertificate;
@@ -88,14 +88,20 @@ impl Gate {
         let caller = if let Some(caller) = remembered {
             auth.metrics.token_cache(true);
             caller
-        } else if let Some(issuer) = self.who_is_asked(token) {
-            introspected(issuer, auth, token, visit)?
         } else {
-            bar(auth, visit)?;
-            self.verified(auth, token, visit)?
+            self.judged(auth, text(token).map_err(Stop::Failed)?, visit)?
         };
         proved(&caller, visit)?;
         Ok(caller)
+    }
+
+    /// Who a token speaks for that was not verified here a moment ago.
+    fn judged(&self, auth: &Auth, token: &str, visit: &Visit<'_>) -> Result<Arc<Principal>, Stop> {
+        if let Some(issuer) = self.who_is_asked(token) {
+            return introspected(issuer, auth, token, visit);
+        }
+        bar(auth, visit)?;
+        self.verified(auth, token, visit)
     }
 
     /// Who is to be asked about a token: it names none of the issuers whose signatures are known here.

@@ -38,6 +38,10 @@ fn useless_keys_are_skipped_and_told_of() {
         (rsa(&json!({"key_ops": "verify"})), "key_ops"),
         (rsa(&json!({"kty": "XYZ"})), "XYZ"),
         (rsa(&json!({"kty": 1})), "kty"),
+        (
+            rsa(&json!({"kty": "X".repeat(65)})),
+            "kty is longer than 64",
+        ),
         (rsa(&json!({"d": "AQAB"})), "private"),
         (rsa(&json!({"alg": "RSA-OAEP"})), "RSA-OAEP"),
         (rsa(&json!({"alg": "ES256"})), "cannot verify ES256"),
