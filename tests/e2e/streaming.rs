@@ -117,10 +117,13 @@ fn an_event_written_octet_by_octet_arrives_at_once() {
     }
 }
 
-/// Writes an event so often, with such pauses, then ends the answer.
+/// Writes an event so often, with such pauses, then ends the answer, and says that the connection ends with
+/// it: one that ends unsaid may be taken for the next request first.
 fn slowly(times: usize, pause: Duration) -> Act {
     Act::take(move |mut stream, _, _| {
-        let _ = stream.write_all(format!("{EVENTS}Transfer-Encoding: chunked\r\n\r\n").as_bytes());
+        let _ = stream.write_all(
+            format!("{EVENTS}Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n").as_bytes(),
+        );
         for _ in 0..times {
             thread::sleep(pause);
             if stream.write_all(b"6\r\nevent\n\r\n").is_err() {
