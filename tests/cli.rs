@@ -127,7 +127,9 @@ fn check_sums_up_a_good_config() {
         format!("warning: {path}:1:18: limits[spare].name: is a limit that no route uses\n");
     assert_eq!(warned.stderr, warning);
     let lines: Vec<&str> = warned.stdout.lines().collect();
-    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert_eq!(lines.len(), 4, "{lines:?}");
+    let bound = "    a client's count may include up to 500 requests of others";
+    assert!(lines[3].starts_with(bound), "{lines:?}");
     let first = format!("{path}: ok (1 listeners, 1 routes, 1 upstreams, 1 limits)");
     assert_eq!(lines[0], first);
     for (line, start) in [

@@ -21,7 +21,7 @@ use tollgate::config::identity::{
     JwtConf, JwtKeyConf, RequiredClaimConf,
 };
 use tollgate::config::introspection::IntrospectionConf;
-use tollgate::config::limit::LimitConf;
+use tollgate::config::limit::{LimitConf, OwnRateConf, PrefixesConf, TierConf};
 use tollgate::config::listener::{
     Http2Conf, ListenerConf, ProbesConf, ProxyProtocolConf, RedirectConf,
 };
@@ -184,7 +184,7 @@ fn without_items(key: &str) -> String {
     out
 }
 
-/// Every key below a node; what users name, such as the entries of `values` and `weights`, are items,
+/// Every key below a node; what users name, such as the entries of `values`, `weights` and `tiers`, are items,
 /// not keys.
 fn keys(node: &Node, path: &str, free: bool, all: &mut BTreeSet<String>) {
     match &node.content {
@@ -198,7 +198,7 @@ fn keys(node: &Node, path: &str, free: bool, all: &mut BTreeSet<String>) {
                     _ => format!("{path}.{}", entry.key),
                 };
                 let named = match entry.key.as_str() {
-                    "values" | "weights" => true,
+                    "values" | "weights" | "tiers" => true,
                     "claims" => path.ends_with("auth"),
                     "roles" => path == "identity",
                     _ => false,
@@ -266,6 +266,9 @@ const RULES: &[&[Rule]] = &[
     KeyListConf::RULES,
     ApiKeyConf::RULES,
     LimitConf::RULES,
+    TierConf::RULES,
+    OwnRateConf::RULES,
+    PrefixesConf::RULES,
     UpstreamConf::RULES,
     UpstreamTlsConf::RULES,
     KeyPairConf::RULES,

@@ -135,11 +135,15 @@ pub fn limit(bench: &mut Bench) {
         Filter::RateLimit(of_route) => of_route.limits.first(),
         _ => None,
     });
-    let Some(Counts::Exact(store, rule)) = limit.map(|l| &l.counts) else {
+    let Some(Counts::Exact(store, rates)) = limit.map(|l| &l.counts) else {
         unreachable!("the route has an exact limit");
     };
     let key = Key::new(1, &[b"u", b"corp", b"user-1"]);
-    assert!(store.check(rule, &key, bench.now.steady_ms, 1).allowed);
+    assert!(
+        store
+            .check(&rates.of(None), &key, bench.now.steady_ms, 1)
+            .allowed
+    );
 }
 
 /// The upstream, by header and by weight, and its breaker's permit, given back unused.

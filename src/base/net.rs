@@ -25,6 +25,25 @@ pub fn client_prefix(ip: IpAddr) -> [u8; 8] {
     }
 }
 
+/// The first bits of an address, so many of an IPv4 and of an IPv6 one (1 to 32, 1 to 128), and which of the
+/// two it is.
+pub fn prefix(ip: IpAddr, ipv4: u8, ipv6: u8) -> [u8; 17] {
+    let mut first = [0; 17];
+    match canonical(ip) {
+        IpAddr::V4(v4) => {
+            let mask = u32::MAX << 32_u8.saturating_sub(ipv4).min(31);
+            first[0] = 4;
+            first[1..5].copy_from_slice(&(v4.to_bits() & mask).to_be_bytes());
+        }
+        IpAddr::V6(v6) => {
+            let mask = u128::MAX << 128_u8.saturating_sub(ipv6).min(127);
+            first[0] = 6;
+            first[1..].copy_from_slice(&(v6.to_bits() & mask).to_be_bytes());
+        }
+    }
+    first
+}
+
 /// A network in CIDR notation; a bare address is a network of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Network(ipnet::IpNet);

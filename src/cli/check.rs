@@ -3,10 +3,11 @@
 use super::USAGE;
 use crate::base::clock::Clock;
 use crate::base::units::ByteSize;
-use crate::config::limit::StoreConf;
+use crate::config::limit::{AlgorithmConf, LimitConf, StoreConf};
 use crate::config::{self, FileConf, Loaded};
 use crate::limit::estimate::Estimator;
 use crate::limit::exact::Store;
+use crate::limit::sliding_log::Logs;
 use crate::observe::metrics::Metrics;
 use crate::server::prepare;
 use crate::snapshot::compile::Tools;
@@ -60,6 +61,18 @@ pub fn run(path: &Path) -> ExitCode {
     }
 }
 
+/// The most that an exact limit takes.
+fn exact_bytes(limit: &LimitConf) -> u64 {
+    let keys = limit.keys_held();
+    if limit.algorithm.value != AlgorithmConf::SlidingLog {
+        return Store::memory_bytes(keys);
+    }
+    let tiers = limit.tiers.0.iter().map(|(_, tier)| &tier.rate);
+    let own = limit.own_rate.iter().map(|own| &own.most);
+    let most = tiers.chain(own).map(|rate| rate.value.count).max();
+    Logs::memory_bytes(keys, most.unwrap_or(0).max(limit.rate.value.count))
+}
+
 /// What was found, and what its limits cost in memory.
 fn summary(path: &Path, conf: &FileConf) {
     println!(
@@ -73,7 +86,7 @@ fn summary(path: &Path, conf: &FileConf) {
     for limit in &conf.limits {
         let limit = &limit.value;
         let (bytes, kind) = match limit.store.value {
-            StoreConf::Exact => (Store::memory_bytes(limit.max_keys.value), "exact, at most"),
+            StoreConf::Exact => (exact_bytes(limit), "exact, at most"),
             StoreConf::Estimate => (
                 Estimator::memory_bytes(limit.expected_clients.value),
                 "estimate,",
@@ -81,10 +94,16 @@ fn summary(path: &Path, conf: &FileConf) {
         };
         let (name, size) = (&limit.name.value, ByteSize(bytes.next_multiple_of(1024)));
         println!("  limit {name}: {kind} {size}");
+        if limit.store.value == StoreConf::Estimate {
+            let (count, clients) = (limit.rate.value.count, limit.expected_clients.value);
+            println!("    {}", Estimator::error_bound(count, clients));
+        }
     }
     if let Some(flood) = &conf.flood {
         let bytes = Estimator::memory_bytes(flood.expected_clients.value);
         let size = ByteSize(bytes.next_multiple_of(1024));
         println!("  flood limit: estimate, {size}");
+        let (count, clients) = (flood.rate.value.count, flood.expected_clients.value);
+        println!("    {}", Estimator::error_bound(count, clients));
     }
 }

@@ -11,13 +11,12 @@ use std::hash::Hash;
 use super::decode::Spanned;
 use super::error::{Fault, Place, message};
 use super::file::FileConf;
-use super::limit::{LimitConf, LimitHeadersConf, StoreConf};
 use super::server::AdminConf;
 use super::spelling::{choice, hint};
 use super::value::Name;
 use super::{
-    check_api_keys, check_certificates, check_identity, check_introspection, check_listener,
-    check_redis, check_route, check_upstream,
+    check_api_keys, check_certificates, check_identity, check_introspection, check_limit,
+    check_listener, check_redis, check_route, check_upstream,
 };
 use crate::base::units::Rate;
 
@@ -188,7 +187,7 @@ pub(super) fn check(conf: &FileConf) -> Findings {
         rate(&flood.rate, f);
     }
     for limit in &conf.limits {
-        one_limit(limit, f);
+        check_limit::check(limit, f);
     }
     check_redis::check(conf, f);
     check_identity::check(&conf.identity, f);
@@ -236,17 +235,5 @@ pub(super) fn rate(rate: &Spanned<Rate>, f: &mut Findings) {
     }
     if !found.has_window() {
         f.fault(&rate.place, message!("has no window that can be counted in (found {found}, want whole seconds from 1s to 31d)"));
-    }
-}
-
-fn one_limit(limit: &LimitConf, f: &mut Findings) {
-    rate(&limit.rate, f);
-    match limit.store.sound() {
-        Some(StoreConf::Exact) => f.idle(&limit.expected_clients, "store: exact"),
-        Some(StoreConf::Estimate) => f.idle(&limit.max_keys, "store: estimate"),
-        None => {}
-    }
-    if limit.headers.sound() == Some(&LimitHeadersConf::None) {
-        f.idle(&limit.reset, "headers: none");
     }
 }

@@ -87,18 +87,21 @@ fn path(route: &RouteConf, f: &mut Findings) {
     }
 }
 
-/// Warns of limits by user where nobody is known.
+/// Warns of limits by what nobody has where nobody is known.
 fn user_limits(route: &RouteConf, conf: &FileConf, f: &mut Findings) {
     if route.auth.value != AuthConf::None {
         return;
     }
-    let by_user = |name: &str| {
-        let named = |l: &&Spanned<_>| name_of(l) == name;
-        let limit = conf.limits.iter().find(named);
-        limit.is_some_and(|l| l.key.sound() == Some(&LimitKey::User))
+    let told = |key: &&LimitKey| {
+        let by_whom = LimitKey::may_be_missing(key);
+        by_whom && !matches!(key, LimitKey::Client | LimitKey::Header(_))
     };
-    for name in route.limits.iter().filter(|n| by_user(n)) {
-        f.warn(&name.place, message!("counts by user, but with `auth: none` nobody is known and addresses are counted (found `{}`, want a limit by `address`, or `auth`)", name.value));
+    for name in &route.limits {
+        let named = |l: &&Spanned<_>| name_of(l) == name.value;
+        let keys = conf.limits.iter().find(named).and_then(|l| l.key.sound());
+        if let Some(key) = keys.and_then(|keys| keys.0.iter().find(told)) {
+            f.warn(&name.place, message!("counts by {key}, but with `auth: none` nobody is known and addresses are counted (found `{}`, want a limit by `address`, or `auth`)", name.value));
+        }
     }
 }
 

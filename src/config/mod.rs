@@ -16,6 +16,7 @@ mod check_auth;
 mod check_certificates;
 mod check_identity;
 mod check_introspection;
+mod check_limit;
 mod check_listener;
 mod check_redis;
 mod check_route;

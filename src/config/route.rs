@@ -25,6 +25,8 @@ conf! {
         auth: Spanned<AuthConf> = required("who may pass, such as `{ any: [corp] }`, or `auth: none` if it is meant to be open to everyone");
         /// The limits that hold, by name. Default: none.
         limits: Vec<Spanned<String>> = default("[]");
+        /// How much one request counts to its limits, 1 to 1000000. Default 1.
+        cost: Spanned<u32> = default("1").range("1", "1000000");
         /// The largest request body, 0B to 1024GiB. Default 10MiB.
         max_body: Spanned<ByteSize> = default("10MiB").range("0B", "1024GiB");
         /// How long the whole exchange with the upstream may take, 1ms to 24h. Default: the

@@ -5,13 +5,13 @@ pub mod admission;
 pub mod call;
 pub mod connection;
 pub mod fields;
+pub mod limits;
 pub mod listener;
 pub mod refusal;
 pub mod tls;
 
 use crate::base::clock::Now;
 use crate::identity::principal::Principal;
-use crate::limit::Decision;
 use crate::observe::metrics::{RouteMetrics, UpstreamMetrics};
 use crate::observe::reason::Reason;
 use crate::observe::trace::{self, TraceContext};
@@ -20,6 +20,7 @@ use call::Call;
 use connection::Connection;
 use fields::Fields;
 use http::{HeaderValue, Method};
+use limits::Limits;
 use refusal::Refusal;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -63,8 +64,8 @@ pub struct Exchange {
     pub principal: Option<Arc<Principal>>,
     /// Why it would have been refused, had its route not only tried out whom it asks for.
     pub would_refuse: Option<Reason>,
-    /// The limit nearest to exhaustion.
-    pub limit: Option<LimitReport>,
+    /// What its limits said.
+    pub limits: Limits,
     /// Why it was refused or failed.
     pub refusal: Option<Refusal>,
     /// The chosen upstream.
@@ -152,37 +153,6 @@ pub struct UpstreamRef {
     pub metrics: Arc<UpstreamMetrics>,
 }
 
-/// What is said of limits in the answer.
-#[derive(Clone, Copy, Debug)]
-pub struct LimitReport {
-    /// The decision.
-    pub decision: Decision,
-    /// Which headers tell of it.
-    pub headers: LimitHeaders,
-    /// How the reset is written.
-    pub reset: Reset,
-}
-
-/// Which headers tell the client of its limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LimitHeaders {
-    /// `X-RateLimit-Limit`, `-Remaining`, `-Reset`.
-    XRateLimit,
-    /// None.
-    None,
-}
-
-/// How the end of a window is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reset {
-    /// Unix seconds.
-    EpochS,
-    /// Unix milliseconds.
-    EpochMs,
-    /// Seconds from now.
-    Delta,
-}
-
 /// Nanoseconds from the request's begin to each step; 0 where it was not reached.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Times {
@@ -223,7 +193,7 @@ impl Exchange {
             route: None,
             principal: None,
             would_refuse: None,
-            limit: None,
+            limits: Limits::default(),
             refusal: None,
             upstream: None,
             bytes_out: 0,
@@ -234,18 +204,5 @@ impl Exchange {
     /// Whether no further request is taken on its connection.
     pub fn is_last(&self) -> bool {
         self.closes || self.conn.is_last_request()
-    }
-
-    /// The limit to tell of: a refusal's, else the one with the smallest share left.
-    pub fn report_limit(&mut self, new: LimitReport) {
-        let share = |d: &Decision| u128::from(d.remaining);
-        let nearer = self.limit.is_none_or(|old| {
-            !new.decision.allowed
-                || share(&new.decision) * u128::from(old.decision.limit)
-                    < share(&old.decision) * u128::from(new.decision.limit)
-        });
-        if nearer {
-            self.limit = Some(new);
-        }
     }
 }

@@ -6,6 +6,7 @@ use super::body_limit::BodyLimit;
 use super::rate_limit::RateLimits;
 use crate::base::clock::Now;
 use crate::exchange::Exchange;
+use http::HeaderMap;
 
 /// A filter. An enum and not a trait object: what is added is wired everywhere or does not build.
 pub enum Filter {
@@ -28,15 +29,15 @@ impl Filter {
     ) -> Verdict {
         match self {
             Self::Auth(auth) => auth.request(request, exchange, now, asked),
-            Self::RateLimit(limits) => limits.request(exchange, now),
+            Self::RateLimit(limits) => limits.request(request.headers, exchange, now),
             Self::BodyLimit(limit) => limit.request(request.headers),
         }
     }
 
     /// Adds what the answer should tell although a filter before this one refused the request.
-    pub fn report(&self, exchange: &mut Exchange, now: Now) {
+    pub fn report(&self, headers: &HeaderMap, exchange: &mut Exchange, now: Now) {
         if let Self::RateLimit(limits) = self {
-            limits.report(exchange, now);
+            limits.report(headers, exchange, now);
         }
     }
 }

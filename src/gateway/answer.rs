@@ -193,9 +193,9 @@ pub fn particular<'a>(
     } else {
         own_fields(refusal, &mut put);
     }
-    for (name, number) in limit_fields(exchange) {
-        put(name, Said::Number(number));
-    }
+    limit_fields(exchange, status(refusal.reason).0, |name, value| {
+        put(name, Said::Value(value));
+    });
     put(REQUEST_ID, Said::Id(&exchange.request_id));
 }
 
@@ -346,7 +346,12 @@ pub fn body(refusal: &Refusal, exchange: &Exchange, shape: ErrorShape, body: &mu
                 },
             ),
             ErrorShape::Problem => {
-                serde_json::to_writer(&mut *body, &problem(refusal, exchange, &detail))
+                let written =
+                    serde_json::to_writer(&mut *body, &problem(refusal, exchange, &detail));
+                if refusal.reason == Reason::RateLimited {
+                    violated(exchange, body);
+                }
+                written
             }
         };
     }
@@ -374,6 +379,24 @@ fn prepared(refusal: &Refusal, exchange: &Exchange, body: &mut Vec<u8>) {
         decimal::push(body, seconds);
     }
     body.extend_from_slice(around[1].as_bytes());
+    if refusal.reason == Reason::RateLimited {
+        violated(exchange, body);
+    }
+}
+
+/// Adds to an object which limits were exceeded (draft-ietf-httpapi-ratelimit-headers-10 §6.1). Names of
+/// limits hold nothing that JSON escapes.
+fn violated(exchange: &Exchange, body: &mut Vec<u8>) {
+    let mut names = exchange.limits.violated();
+    let Some(first) = names.next() else { return };
+    body.pop();
+    body.extend_from_slice(b",\"violated-policies\":[\"");
+    body.extend_from_slice(first.as_bytes());
+    for name in names {
+        body.extend_from_slice(b"\",\"");
+        body.extend_from_slice(name.as_bytes());
+    }
+    body.extend_from_slice(b"\"]}");
 }
 
 /// Without a registered type the title is the status's own phrase (RFC 9457 §4.2.1).

@@ -70,8 +70,9 @@ pub fn ready(shared: &Shared) -> Answer {
 pub fn metrics(shared: &Shared) -> Answer {
     let snapshot = shared.snapshot.load();
     let now = shared.clock.now();
-    for (store, metrics) in &snapshot.stores {
-        metrics.update(store.live_keys(now.steady_ms), store.evictions());
+    for (counts, metrics) in &snapshot.stores {
+        let (keys, evictions) = counts.held(now.steady_ms);
+        metrics.update(keys, evictions);
     }
     let mut answer = text(200, "");
     answer.body = shared.metrics.render().into();

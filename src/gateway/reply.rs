@@ -155,18 +155,18 @@ fn settle(response: &mut ResponseHeader, seen: Fields, ctx: &Ctx) -> Result<()> 
         headers.append(VIA, written(snapshot.via.value(response.version))?);
         // An interim answer is none yet.
         if !response.status.is_informational() {
-            tell(headers, ctx);
+            tell(headers, response.status.as_u16(), ctx);
         }
         Ok(())
     })
 }
 
 /// What the client is told besides: of its limit, and by which name to ask about its request.
-fn tell(headers: &mut HeaderMap, ctx: &Ctx) {
+fn tell(headers: &mut HeaderMap, status: u16, ctx: &Ctx) {
     if let Some(exchange) = &ctx.exchange {
-        for (name, value) in limit_fields(exchange) {
-            headers.insert(name, value.into());
-        }
+        limit_fields(exchange, status, |name, value| {
+            headers.insert(name, value);
+        });
         headers.insert(REQUEST_ID, exchange.request_id.value());
     }
 }
@@ -187,7 +187,7 @@ pub fn prepare(session: &mut Session, response: &mut ResponseHeader, ctx: &mut C
         parts::of_response(response, |response| {
             let seen = Fields::of(&response.headers);
             drop_hop_by_hop(&mut response.headers, seen);
-            tell(&mut response.headers, ctx);
+            tell(&mut response.headers, 101, ctx);
         });
         tunnel::complete(response)?;
     } else {

@@ -274,7 +274,7 @@ fn go_on(
             // The limits behind it are told of all the same, not counted.
             let behind = &route.chain[n + 1..];
             for filter in behind {
-                filter.report(exchange, now);
+                filter.report(&header.headers, exchange, now);
             }
             return Err(refusal);
         }

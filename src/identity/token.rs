@@ -149,6 +149,8 @@ impl Header {
         let alg = Alg::named(alg).ok_or(JwtFault::AlgorithmNotAllowed)?;
         let kind = match kind(fields.get("cty"))? {
             Kind::Jwt => Kind::Other,
+            // No media type at all: whoever wrote it may mean anything (RFC 7515 §4.1.10).
+            Kind::Other if fields.get("cty").is_some_and(|cty| *cty == "") => Kind::Other,
             _ => kind(fields.get("typ"))?,
         };
         Ok(Header { alg, kid, kind })
@@ -205,6 +207,19 @@ mod tests {
         let iss = |claims| Unverified::read(&token(claims)).unwrap().iss().map(drop);
         assert_eq!(iss(json!({"iss": 1})), Err(JwtFault::BadClaim("iss")));
         assert_eq!(iss(json!({})), Err(JwtFault::MissingClaim("iss")));
+        // A content type of nothing once passed as none; found by fuzzing.
+        let nested = |cty: &str| {
+            let head = segment(json!({"alg": "RS256", "cty": cty}));
+            let token = format!("{head}.{}.AAAA", segment(json!({"iss": "a"})));
+            Unverified::read(&token).unwrap().kind()
+        };
+        for (cty, kind) in [
+            ("", Kind::Other),
+            ("JWT", Kind::Other),
+            ("json", Kind::Unsaid),
+        ] {
+            assert_eq!(nested(cty), kind, "{cty}");
+        }
         let long = "a".repeat(MAX_TOKEN + 1);
         assert!(matches!(Unverified::read(&long), Err(JwtFault::TooLarge)));
     }

@@ -1,11 +1,20 @@
 //! One client's counts in one 128-bit word, so that a decision is one compare-exchange.
 //!
-//! A word, from the top: tag 44 bits, expiry 28, previous count 28, current count 28. The expiry is the
-//! second at which the counts weigh nothing (two windows after the window's start) modulo 2^28; it
-//! reads right for 2^27 s, more than four years, around it. Tag 0 is an empty cell. A current count of all
-//! ones marks a cell that is being claimed: expiry and previous count then hold a serial number.
+//! A word, from the top: tag 44 bits, expiry 28, and two figures of 28 bits that the rule reads and writes.
+//! The expiry is the second at which they mean nothing any more, modulo 2^28; it reads right for 2^27 s,
+//! more than four years, around it. Tag 0 is an empty cell. A low figure of all ones marks a cell
+//! that is being claimed: expiry and high figure then hold a serial number.
 
-use super::sliding_window::State;
+/// What a rule keeps of a client. The default is a client never seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Packed {
+    /// The second, in Unix time, from which on the client is as one never seen.
+    pub expiry_s: u64,
+    /// Up to 28 bits.
+    pub high: u32,
+    /// Up to 28 bits, never all of them ones.
+    pub low: u32,
+}
 
 const COUNT_BITS: u32 = 28;
 const COUNT_MASK: u128 = (1 << COUNT_BITS) - 1;
@@ -25,14 +34,13 @@ impl Word {
         (hash as u64 >> (64 - (128 - TAG_SHIFT))).max(1)
     }
 
-    /// The counts of the client `tag` under a rule with windows of `window_s` seconds.
-    pub fn counts(tag: u64, window_s: u64, state: State) -> Self {
-        let expiry = state.start_ms / 1000 + 2 * window_s;
+    /// What is kept of the client `tag`.
+    pub fn kept(tag: u64, kept: Packed) -> Self {
         Self(
             u128::from(tag) << TAG_SHIFT
-                | (u128::from(expiry) & COUNT_MASK) << EXPIRY_SHIFT
-                | u128::from(state.prev) << COUNT_BITS
-                | u128::from(state.curr),
+                | (u128::from(kept.expiry_s) & COUNT_MASK) << EXPIRY_SHIFT
+                | u128::from(kept.high) << COUNT_BITS
+                | u128::from(kept.low),
         )
     }
 
@@ -57,29 +65,20 @@ impl Word {
         self.tag() == 0 || (!self.is_claim() && self.seconds_left(now_s) <= 0)
     }
 
-    /// The counts, which weigh nothing if two windows have passed.
-    pub fn state(self, now_s: u64, window_s: u64) -> State {
+    /// What is kept of the client whose cell it is; nothing once that has expired.
+    pub fn packed(self, now_s: u64) -> Packed {
         let left = self.seconds_left(now_s);
         if left <= 0 {
-            return State::default();
+            return Packed::default();
         }
-        let expiry = now_s + left.unsigned_abs();
-        State {
-            start_ms: expiry.saturating_sub(2 * window_s) * 1000,
-            prev: (self.0 >> COUNT_BITS & COUNT_MASK) as u32,
-            curr: (self.0 & COUNT_MASK) as u32,
+        Packed {
+            expiry_s: now_s + left.unsigned_abs(),
+            high: (self.0 >> COUNT_BITS & COUNT_MASK) as u32,
+            low: (self.0 & COUNT_MASK) as u32,
         }
     }
 
-    /// What is lost if the cell is taken away: the requests it counts. A claim weighs most.
-    pub fn weight(self) -> u64 {
-        if self.is_claim() {
-            return u64::MAX;
-        }
-        ((self.0 >> COUNT_BITS & COUNT_MASK) + (self.0 & COUNT_MASK)) as u64
-    }
-
-    /// Seconds until the counts weigh nothing; 0 or less once they do.
+    /// Seconds until it expires; 0 or less once it has.
     fn seconds_left(self, now_s: u64) -> i64 {
         let ahead = (self.0 >> EXPIRY_SHIFT) as u32;
         let ahead = ahead.wrapping_sub(now_s as u32) << (32 - COUNT_BITS);
@@ -91,49 +90,44 @@ impl Word {
 mod tests {
     use super::*;
 
-    const STATE: State = State {
-        start_ms: 1_700_000_040_000,
-        prev: (1 << 28) - 2,
-        curr: 77,
+    const KEPT: Packed = Packed {
+        expiry_s: 1_700_000_160,
+        high: (1 << 28) - 1,
+        low: (1 << 28) - 2,
     };
 
     #[test]
-    fn counts_come_back_as_they_went_in() {
+    fn what_is_kept_comes_back_as_it_went_in() {
         let tag = (1 << 44) - 1;
-        let word = Word::counts(tag, 60, STATE);
+        let word = Word::kept(tag, KEPT);
         assert_eq!(word.tag(), tag);
         assert!(!word.is_claim());
-        // From an earlier reading of the clock to the last second that weighs.
+        // From an earlier reading of the clock to the last second that counts.
         for now_s in [1_699_999_000, 1_700_000_040, 1_700_000_159] {
-            assert_eq!(word.state(now_s, 60), STATE, "at {now_s}");
+            assert_eq!(word.packed(now_s), KEPT, "at {now_s}");
             assert!(!word.is_vacant(now_s));
         }
-        assert_eq!(word.state(1_700_000_160, 60), State::default());
+        assert_eq!(word.packed(1_700_000_160), Packed::default());
         assert!(word.is_vacant(1_700_000_160));
         assert!(word.is_vacant(1_700_000_160 + (1 << 27) - 1));
     }
 
     #[test]
-    fn counts_survive_the_expiry_wrapping_round() {
-        let start_s = (1_u64 << 28) * 7 - 60;
-        let state = State {
-            start_ms: start_s * 1000,
-            ..STATE
-        };
-        let word = Word::counts(5, 60, state);
-        assert_eq!(word.state(start_s + 119, 60), state);
-        assert_eq!(word.state(start_s + 120, 60), State::default());
+    fn it_survives_the_expiry_wrapping_round() {
+        let expiry_s = (1_u64 << 28) * 7 + 60;
+        let kept = Packed { expiry_s, ..KEPT };
+        let word = Word::kept(5, kept);
+        assert_eq!(word.packed(expiry_s - 119), kept);
+        assert_eq!(word.packed(expiry_s), Packed::default());
     }
 
     #[test]
     fn the_longest_window_fits_the_expiry() {
         let window_s = super::super::MAX_WINDOW_MS / 1000;
-        let state = State {
-            start_ms: window_s * 50_000,
-            ..STATE
-        };
-        let word = Word::counts(5, window_s, state);
-        assert_eq!(word.state(state.start_ms / 1000, window_s), state);
+        let expiry_s = window_s * 50_000 + 2 * window_s;
+        let kept = Packed { expiry_s, ..KEPT };
+        let word = Word::kept(5, kept);
+        assert_eq!(word.packed(window_s * 50_000), kept);
     }
 
     #[test]
@@ -142,7 +136,6 @@ mod tests {
         assert!(claim.is_claim());
         assert_eq!(claim.tag(), 9);
         assert!(!claim.is_vacant(0) && !claim.is_vacant(1 << 27));
-        assert_eq!(claim.weight(), u64::MAX);
         assert_ne!(claim, Word::claim(9, 2));
         assert!(Word::EMPTY.is_vacant(12345));
         assert_eq!(Word::tag_of(0), 1);

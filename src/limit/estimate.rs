@@ -32,7 +32,6 @@ const MIN_SLOTS: u64 = 1024;
 /// A sliding-window limit over an open key space; see the head of this file.
 pub struct Estimator {
     rule: SlidingWindow,
-    expected_clients: u64,
     sketches: [Sketch; SKETCHES as usize],
     /// A packed [`Turn`].
     turn: AtomicU64,
@@ -62,7 +61,6 @@ impl Estimator {
         let slots = slots(expected_clients) as usize;
         Ok(Self {
             rule,
-            expected_clients,
             sketches: std::array::from_fn(|_| Sketch::new(HASHES as usize, slots)),
             turn: AtomicU64::new(0),
             turning: AtomicBool::new(false),
@@ -79,9 +77,8 @@ impl Estimator {
         SKETCHES * HASHES * slots(expected_clients) * size_of::<isize>() as u64
     }
 
-    /// How far a count may be off, in words, for `check`.
-    pub fn error_bound(&self) -> String {
-        let (limit, clients) = (self.rule.limit(), self.expected_clients);
+    /// How far a count may be off under a limit for so many clients, in words, for `check`.
+    pub fn error_bound(limit: u64, clients: u64) -> String {
         let total = clients.saturating_mul(limit) / 4;
         let off = std::f64::consts::E * total as f64 / slots(clients) as f64;
         format!(
@@ -280,7 +277,7 @@ mod tests {
     fn says_how_far_off_it_may_be() {
         let flood = estimator(1000, 100_000);
         assert_eq!(
-            flood.error_bound(),
+            Estimator::error_bound(1000, 100_000),
             "a client's count may include up to 500 requests of others (limit 1000, certainty 98 %) \
              while all clients together send at most 25000000 in a window (100000 clients at a quarter of \
              the limit); more traffic raises this in proportion"

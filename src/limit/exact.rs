@@ -2,8 +2,8 @@
 //!
 //! **Where a client is counted.** A key has two buckets of eight cells, sixteen places in a fixed
 //! order, and is counted in at most one of them: the cell that bears its 44-bit tag. Buckets and tag
-//! come from different halves of a keyed 128-bit hash; the window's length is mixed in, so rules with
-//! different windows may share a table. Two given keys share a count with a probability below 4 /
+//! come from different halves of a keyed 128-bit hash; what tells rules apart is mixed in, so rules
+//! that read a cell differently may share a table. Two given keys share a count with a probability below 4 /
 //! buckets × 2^-44 (2^-59 at a million keys); a new key meets a stranger's tag with one below 16 ×
 //! 2^-44 = 2^-40. They would then share one limit until both have been idle for two windows.
 //!
@@ -40,8 +40,8 @@ mod tests;
 
 pub use heir::{Cell, FORMAT, Heir};
 
-use super::cell::Word;
-use super::sliding_window::{SlidingWindow, State};
+use super::cell::{Packed, Word};
+use super::rule::Rule;
 use super::{Decision, Fault, Key};
 use heir::Given;
 use portable_atomic::AtomicU128;
@@ -78,8 +78,7 @@ pub struct Store {
 
 /// A key as this table and this rule see it.
 struct Lookup<'a> {
-    rule: &'a SlidingWindow,
-    window_s: u64,
+    rule: &'a Rule,
     now_ms: u64,
     cost: u32,
     tag: u64,
@@ -123,8 +122,8 @@ impl Store {
 
     /// Decides one request of `cost` and counts it if it is allowed. Linearizable: concurrent calls for one
     /// key admit what the rule would admit one after another. `now_ms` is steady Unix time.
-    pub fn check(&self, rule: &SlidingWindow, key: &Key, now_ms: u64, cost: u32) -> Decision {
-        if let Some(decision) = self.given.decide(key, cost, true) {
+    pub fn check(&self, rule: &Rule, key: &Key, now_ms: u64, cost: u32) -> Decision {
+        if let Some(decision) = self.given.decide(rule, key, cost, true) {
             return decision;
         }
         let lookup = self.lookup(rule, key, now_ms, cost);
@@ -142,14 +141,14 @@ impl Store {
     }
 
     /// What [`Store::check`] would say, counting nothing and making no room.
-    pub fn peek(&self, rule: &SlidingWindow, key: &Key, now_ms: u64, cost: u32) -> Decision {
-        if let Some(decision) = self.given.decide(key, cost, false) {
+    pub fn peek(&self, rule: &Rule, key: &Key, now_ms: u64, cost: u32) -> Decision {
+        if let Some(decision) = self.given.decide(rule, key, cost, false) {
             return decision;
         }
         let lookup = self.lookup(rule, key, now_ms, cost);
         let counting = self.find(&lookup).filter(|found| !found.word.is_claim());
-        let state = counting.map(|found| found.word.state(now_ms / 1000, lookup.window_s));
-        lookup.decide(state.unwrap_or_default()).1
+        let kept = counting.map(|found| found.word.packed(now_ms / 1000));
+        lookup.decide(kept.unwrap_or_default()).1
     }
 
     /// Clients in use whose cell was taken away for a new one because the table was full there; each
@@ -173,11 +172,10 @@ impl Store {
         live.count() as u64
     }
 
-    fn lookup<'a>(&self, rule: &'a SlidingWindow, key: &Key, now_ms: u64, cost: u32) -> Lookup<'a> {
-        let window_s = rule.window_ms() / 1000;
+    fn lookup<'a>(&self, rule: &'a Rule, key: &Key, now_ms: u64, cost: u32) -> Lookup<'a> {
         // Odd, so that different windows differ in the low bits and with them in the tag.
         let mix = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
-        let hash = key.bits() ^ u128::from(window_s).wrapping_mul(mix);
+        let hash = key.bits() ^ rule.salt().wrapping_mul(mix);
         let scale = |bits: u128| (u64::from(bits as u32) * self.buckets) >> 32;
         let (first, second) = (scale(hash >> 96), scale(hash >> 64));
         let second = if first == second {
@@ -187,7 +185,6 @@ impl Store {
         };
         Lookup {
             rule,
-            window_s,
             now_ms,
             cost,
             tag: Word::tag_of(hash),
@@ -224,8 +221,8 @@ impl Store {
     /// Claims a cell for a key that has none and counts there, unless another thread is at it too. A
     /// request that costs more than the limit is refused without a cell.
     fn begin(&self, lookup: &Lookup) -> Option<Decision> {
-        let (_, decision) = lookup.decide(State::default());
-        if !decision.allowed {
+        let (_, decision) = lookup.decide(Packed::default());
+        if !lookup.counts(&decision) {
             return Some(decision);
         }
         let cells = self.both(lookup);
@@ -233,7 +230,7 @@ impl Store {
         if words.as_flattened().iter().any(|w| w.tag() == lookup.tag) {
             return None;
         }
-        let place = choose(&words, lookup.now_ms / 1000);
+        let place = lookup.choose(&words);
         let (cell, old) = (
             &cells[place / WAYS][place % WAYS],
             words[place / WAYS][place % WAYS],
@@ -252,8 +249,8 @@ impl Store {
 
     /// Brings a claim seen by this thread to an end: void, or counting with this request counted first.
     fn confirm(&self, lookup: &Lookup, found: &Found) -> Option<Decision> {
-        let (state, decision) = lookup.decide(State::default());
-        if !decision.allowed {
+        let (kept, decision) = lookup.decide(Packed::default());
+        if !lookup.counts(&decision) {
             return Some(decision);
         }
         let cells = self.both(lookup);
@@ -271,40 +268,55 @@ impl Store {
                 return None;
             }
         }
-        let counting = Word::counts(lookup.tag, lookup.window_s, state);
+        let counting = Word::kept(lookup.tag, kept);
         exchange(found.cell, found.word, counting).then_some(decision)
     }
 }
 
 impl Lookup<'_> {
-    fn decide(&self, state: State) -> (State, Decision) {
-        self.rule.decide(state, self.now_ms, self.cost)
+    /// Whether anything is to be written: a refused request leaves everything as it was, and so does one
+    /// that costs nothing.
+    fn counts(&self, decision: &Decision) -> bool {
+        decision.allowed && self.cost > 0
+    }
+
+    fn decide(&self, kept: Packed) -> (Packed, Decision) {
+        self.rule.decide(kept, self.now_ms, self.cost)
     }
 
     /// Decides on the key's own cell; `None` if it has changed meanwhile.
     fn count(&self, found: &Found) -> Option<Decision> {
-        let before = found.word.state(self.now_ms / 1000, self.window_s);
+        let before = found.word.packed(self.now_ms / 1000);
         let (after, decision) = self.decide(before);
-        if !decision.allowed {
+        if !self.counts(&decision) {
             return Some(decision);
         }
-        let word = Word::counts(self.tag, self.window_s, after);
+        let word = Word::kept(self.tag, after);
         exchange(found.cell, found.word, word).then_some(decision)
     }
-}
 
-/// Where a new key goes: to a free cell, of the first bucket while it is roomy, else of the emptier one;
-/// with none free, over the least counted cell.
-fn choose(words: &[[Word; WAYS]; 2], now_s: u64) -> usize {
-    let free = words.map(|bucket| bucket.iter().filter(|w| w.is_vacant(now_s)).count());
-    let half = usize::from(free[0] < ROOMY && free[0] < free[1]);
-    let way = words[half].iter().position(|w| w.is_vacant(now_s));
-    if let Some(way) = way {
-        return half * WAYS + way;
+    /// Where a new key goes: to a free cell, of the first bucket while it is roomy, else of the emptier
+    /// one; with none free, over the one that has used least. A claim is hardly ever taken.
+    fn choose(&self, words: &[[Word; WAYS]; 2]) -> usize {
+        let now_s = self.now_ms / 1000;
+        let free = words.map(|bucket| bucket.iter().filter(|w| w.is_vacant(now_s)).count());
+        let half = usize::from(free[0] < ROOMY && free[0] < free[1]);
+        let way = words[half].iter().position(|w| w.is_vacant(now_s));
+        if let Some(way) = way {
+            return half * WAYS + way;
+        }
+        let used = |word: Word| self.rule.weight(word.packed(now_s), self.now_ms);
+        let weight = |word: Word| {
+            if word.is_claim() {
+                u64::MAX
+            } else {
+                used(word)
+            }
+        };
+        let words = words.as_flattened();
+        let least = (0..PLACES).min_by_key(|place| weight(words[*place]));
+        least.unwrap_or(0)
     }
-    let words = words.as_flattened();
-    let least = (0..PLACES).min_by_key(|place| words[*place].weight());
-    least.unwrap_or(0)
 }
 
 fn made() -> Box<[Bucket; SEGMENT_BUCKETS]> {

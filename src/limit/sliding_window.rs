@@ -10,7 +10,8 @@
 //! `prev × left / window + curr < limit` holds if and only if it holds with the first term rounded
 //! down; that term's product stays below 2^63 (counts under 2^28, windows under 2^35 ms).
 
-use super::{Decision, Fault, MAX_LIMIT, MAX_WINDOW_MS};
+use super::cell::Packed;
+use super::{Decision, Fault, MAX_LIMIT, check_rate};
 
 /// A limit of so many requests in a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,12 +39,7 @@ impl SlidingWindow {
     /// # Errors
     /// [`Fault::Limit`] or [`Fault::Window`] if out of these ranges.
     pub fn new(limit: u64, window_ms: u64) -> Result<Self, Fault> {
-        if !(1..=MAX_LIMIT).contains(&limit) {
-            return Err(Fault::Limit(limit));
-        }
-        if !(1000..=MAX_WINDOW_MS).contains(&window_ms) || !window_ms.is_multiple_of(1000) {
-            return Err(Fault::Window(window_ms));
-        }
+        check_rate(limit, window_ms)?;
         Ok(Self { limit, window_ms })
     }
 
@@ -82,6 +78,7 @@ impl SlidingWindow {
             remaining: self.limit.saturating_sub(used + counted),
             reset_ms: state.start_ms + self.window_ms,
             retry_after_ms: wait_ms,
+            delay_ms: 0,
         };
         (after, decision)
     }
@@ -108,6 +105,23 @@ impl SlidingWindow {
     }
 
     /// The state as seen from the window that holds `now_ms`, never an earlier one than its own.
+    /// What is known of a client whose cell keeps this: it weighs nothing two windows after its start.
+    pub(super) fn unpack(&self, kept: Packed) -> State {
+        State {
+            start_ms: (kept.expiry_s * 1000).saturating_sub(2 * self.window_ms),
+            prev: kept.high,
+            curr: kept.low,
+        }
+    }
+
+    pub(super) fn pack(&self, state: State) -> Packed {
+        Packed {
+            expiry_s: (state.start_ms + 2 * self.window_ms) / 1000,
+            high: state.prev,
+            low: state.curr,
+        }
+    }
+
     fn roll(&self, state: State, now_ms: u64) -> State {
         let start_ms = now_ms - now_ms % self.window_ms;
         let state = State {
@@ -137,6 +151,7 @@ impl SlidingWindow {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limit::MAX_WINDOW_MS;
 
     const MINUTE: u64 = 60_000;
 

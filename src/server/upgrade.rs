@@ -168,7 +168,7 @@ impl Server {
         exact
             .filter_map(|(name, counts)| match counts {
                 Counts::Exact(store, _) => Some((name.clone(), store.clone())),
-                Counts::Estimate(_) => None,
+                Counts::Log(..) | Counts::Estimate(_) => None,
             })
             .collect()
     }

@@ -94,7 +94,7 @@ pub fn compile(conf: &FileConf, tools: &Tools<'_>) -> Result<Snapshot, Faults> {
     let mut findings = Findings::default();
     let shared = findings.keep_any(redis.as_ref().map(|conf| redis::compile(conf, tools)));
     let identities = Identities::compile(conf, shared.as_ref(), tools, &mut findings);
-    let limits = Limits::compile(limits, tools, &mut findings);
+    let limits = Limits::compile(limits, &identities, tools, &mut findings);
     let flood = findings.keep_any(flood.as_ref().map(|flood| flood_limit(flood, tools)));
     let pools: Vec<_> = upstreams
         .iter()

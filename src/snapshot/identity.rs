@@ -12,7 +12,6 @@ use crate::config::identity::{
     RequiredClaimConf,
 };
 use crate::config::introspection::IntrospectionConf;
-use crate::config::route::RouteConf;
 use crate::config::{Entries, Fault, FileConf, Place, Spanned};
 use crate::filter::auth::failures::Failures;
 use crate::identity::certificate::Certificates;
@@ -96,7 +95,7 @@ impl Identities {
             asked: Vec::new(),
             failed: HashSet::new(),
             certificates: certificates.iter().map(certificates::compile).collect(),
-            wanted: wanted(headers, &conf.routes),
+            wanted: wanted(headers, conf),
             revocations: revocation::compile(revocation.as_ref(), redis, tools),
             failures: findings.keep(failure_limit(failures, tools)).flatten(),
             permissions: permissions(roles),
@@ -173,20 +172,25 @@ fn permissions(conf: &Entries<Vec<Spanned<String>>>) -> HashMap<String, Vec<Stri
     by
 }
 
-/// Everything that routes ask of claims or services are told of them, each once. A claim that one
+/// Everything that routes ask of claims, services are told of them, or limits count by, each once. A claim that one
 /// place wants strictly is kept strictly for all.
-fn wanted(headers: &IdentityHeadersConf, routes: &[Spanned<RouteConf>]) -> Arc<[Wanted]> {
+fn wanted(headers: &IdentityHeadersConf, conf: &FileConf) -> Arc<[Wanted]> {
     let told = headers.claims.iter().map(|told| {
         let strict = told.odd.value == OddConf::Refuse;
         (&told.claim.value, strict)
     });
-    let required = routes.iter().filter_map(|route| match &route.auth.value {
-        AuthConf::Required(required) => Some(&required.claims.0),
-        AuthConf::None => None,
-    });
+    let required = conf
+        .routes
+        .iter()
+        .filter_map(|route| match &route.auth.value {
+            AuthConf::Required(required) => Some(&required.claims.0),
+            AuthConf::None => None,
+        });
     let asked = required.flatten().map(|(name, _)| (&name.value, false));
+    let counted = conf.limits.iter().flat_map(|limit| limit.value.claims());
+    let counted = counted.map(|name| (name, false));
     let mut all: Vec<Wanted> = Vec::new();
-    for (name, strict) in told.chain(asked) {
+    for (name, strict) in told.chain(asked).chain(counted) {
         // What is no path is a fault elsewhere.
         let Ok(path) = name.parse::<ClaimPath>() else {
             continue;
@@ -209,7 +213,9 @@ fn failure_limit(conf: &FailuresConf, tools: &Tools<'_>) -> Result<Option<Failur
     } = limit;
     let fault = |e: crate::limit::Fault| missed(&rate.place, e);
     let window_ms = u64::try_from(rate.value.per.as_millis()).unwrap_or(u64::MAX);
-    let rule = SlidingWindow::new(rate.value.count, window_ms).map_err(fault)?;
+    let rule = SlidingWindow::new(rate.value.count, window_ms)
+        .map_err(fault)?
+        .into();
     let kept = tools.before.and_then(|before| before.failures(limit));
     let store = match kept {
         Some(store) => store,

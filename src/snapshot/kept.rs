@@ -5,7 +5,7 @@ use super::Snapshot;
 use crate::config::api_keys::ApiKeysConf;
 use crate::config::identity::{FailureLimitConf, FailuresConf, JwtConf};
 use crate::config::introspection::IntrospectionConf;
-use crate::config::limit::{LimitConf, StoreConf};
+use crate::config::limit::LimitConf;
 use crate::config::server::FloodConf;
 use crate::config::upstream::UpstreamConf;
 use crate::config::{FileConf, Spanned};
@@ -18,7 +18,6 @@ use crate::identity::key_list::{KeyList, KeySource as ListSource};
 use crate::identity::provider::{KeySource, Provider};
 use crate::identity::seen::Seen;
 use crate::limit::exact::Store;
-use crate::limit::sliding_window::SlidingWindow;
 use crate::redis::Redis;
 use crate::upstream::pool::Pool;
 use std::collections::HashMap;
@@ -53,21 +52,19 @@ fn named<T>(all: &[Spanned<T>], is: impl Fn(&T) -> bool) -> Option<&T> {
 impl<'a> Before<'a> {
     /// The counts that a limit goes on with. Exact ones also where its rate is another: a client that
     /// is over its limit gains nothing by a change of the limit. An estimate is made for its rate.
-    pub fn counts(self, conf: &LimitConf, rule: SlidingWindow) -> Option<Counts> {
+    pub fn counts(self, conf: &LimitConf) -> Option<Counts> {
         let was = named(&self.conf.limits, |l| *l.name.value == *conf.name.value)?;
-        match self.snapshot.kept.counts.get(&*conf.name.value)? {
-            Counts::Exact(store, _) => {
-                let same = conf.store.value == StoreConf::Exact && was.max_keys == conf.max_keys;
-                same.then(|| Counts::Exact(store.clone(), rule))
-            }
-            Counts::Estimate(estimator) => {
-                let same = was.store == conf.store
-                    && was.algorithm == conf.algorithm
-                    && was.rate == conf.rate
-                    && was.expected_clients == conf.expected_clients;
-                same.then(|| Counts::Estimate(estimator.clone()))
-            }
+        if was.store != conf.store || was.algorithm != conf.algorithm {
+            return None;
         }
+        let counts = self.snapshot.kept.counts.get(&*conf.name.value)?;
+        let same = match counts {
+            Counts::Exact(..) | Counts::Log(..) => was.keys_held() == conf.keys_held(),
+            Counts::Estimate(_) => {
+                was.rate == conf.rate && was.expected_clients == conf.expected_clients
+            }
+        };
+        same.then(|| counts.clone())
     }
 
     /// The flood limit that goes on.

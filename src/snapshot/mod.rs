@@ -18,10 +18,10 @@ pub mod via;
 use crate::base::net::Networks;
 use crate::filter::chain::Filter;
 use crate::filter::flood::Flood;
+use crate::filter::rate_limit::Counts;
 use crate::identity::introspect::Introspection;
 use crate::identity::provider::Provider;
 use crate::identity::revoke::Revocations;
-use crate::limit::exact::Store;
 use crate::observe::metrics::{LimiterMetrics, RouteMetrics};
 use crate::redis::Redis;
 use crate::route::pattern::PathPattern;
@@ -64,7 +64,7 @@ pub struct Snapshot {
     /// Every issuer that is asked about tokens.
     pub introspections: Vec<Arc<Introspection>>,
     /// Every exact limiter.
-    pub stores: Vec<(Arc<Store>, Arc<LimiterMetrics>)>,
+    pub stores: Vec<(Counts, Arc<LimiterMetrics>)>,
     /// What the next snapshot may go on with.
     pub kept: Kept,
 }

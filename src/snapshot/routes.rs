@@ -14,7 +14,7 @@ use crate::config::{Entries, Fault, Place, Spanned};
 use crate::filter::auth::gate::KeyPlace;
 use crate::filter::body_limit::BodyLimit;
 use crate::filter::chain::Filter;
-use crate::filter::rate_limit::{RateLimit, RateLimits};
+use crate::filter::rate_limit::RateLimits;
 use crate::route::method::MethodSet;
 use crate::route::pattern::PathPattern;
 use crate::route::table::{Entry, Table};
@@ -102,6 +102,7 @@ fn one(
         strip_prefix: _,
         auth: who,
         limits,
+        cost,
         max_body,
         timeout,
         streaming,
@@ -117,8 +118,8 @@ fn one(
         chain.push(Filter::Auth(auth));
     }
     if !limits.is_empty() {
-        let limits = route_limits(limits, &name.value, parts)?;
-        chain.push(Filter::RateLimit(RateLimits { limits }));
+        let limits = route_limits(limits, cost.value, &name.value, parts)?;
+        chain.push(Filter::RateLimit(limits));
     }
     let max_bytes = max_body.value.0;
     chain.push(Filter::BodyLimit(BodyLimit { max_bytes }));
@@ -157,14 +158,21 @@ fn ends(auth: &AuthConf) -> Ends {
 
 fn route_limits(
     names: &[Spanned<String>],
+    cost: u32,
     route: &str,
     parts: &Parts<'_>,
-) -> Result<Box<[RateLimit]>, Fault> {
+) -> Result<RateLimits, Fault> {
     let found = names.iter().map(|name| {
         let limit = parts.limits.on_route(&name.value, route);
         limit.ok_or_else(|| unknown(&name.place, "limit", &name.value))
     });
-    found.collect()
+    let (limits, policies): (Vec<_>, Vec<_>) =
+        found.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
+    Ok(RateLimits {
+        limits: limits.into(),
+        policies: policies.into(),
+        cost,
+    })
 }
 
 fn entry(index: usize, conf: &Spanned<MatchConf>) -> Result<(PathPattern, Entry), Fault> {

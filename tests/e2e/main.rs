@@ -37,6 +37,7 @@ mod issuers;
 mod keys;
 mod keys_redis;
 mod limits;
+mod limits_rules;
 mod paths;
 mod plain;
 mod redis;

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 use tollgate::filter::rate_limit::Counts;
 use tollgate::limit::exact::Heir;
+use tollgate::limit::rule::Rule;
 use tollgate::limit::{Decision, Key};
 
 fn upstreams(origin: &Origin) -> String {
@@ -345,7 +346,7 @@ fn whatever_cannot_be_used_changes_nothing() {
 fn a_worker_that_is_stuck_is_no_life() {
     struct Stuck(Gate);
     impl Heir for Stuck {
-        fn decide(&self, _: Key, _: u32, _: bool) -> Option<Decision> {
+        fn decide(&self, _: &Rule, _: Key, _: u32, _: bool) -> Option<Decision> {
             self.0.pass();
             None
         }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Barrier;
 use std::thread;
 use tollgate::limit::exact::Store;
+use tollgate::limit::rule::Rule;
 use tollgate::limit::sliding_window::{SlidingWindow, State};
 use tollgate::limit::{Decision, Key};
 
@@ -40,7 +41,7 @@ impl Twin {
         let estimate = before * (scale - u128::from(elapsed)) + self.of(key, window) * scale;
         // The last of `cost` single requests meets an estimate that has not reached the limit.
         let allowed = estimate + u128::from(cost) * scale < u128::from(limit + 1) * scale;
-        if allowed {
+        if allowed && cost > 0 {
             *self.admitted.entry((key, window)).or_default() += cost;
             self.newest.insert(key, window);
         }
@@ -52,8 +53,12 @@ fn key(n: u64) -> Key {
     Key::new(1, &[b"client", &n.to_le_bytes()])
 }
 
-fn hundred_a_minute() -> SlidingWindow {
-    SlidingWindow::new(100, 60_000).unwrap()
+fn window(limit: u64, window_ms: u64) -> Rule {
+    SlidingWindow::new(limit, window_ms).unwrap().into()
+}
+
+fn hundred_a_minute() -> Rule {
+    window(100, 60_000)
 }
 
 /// Runs `work(thread number)` on so many threads at once and sums what they return.
@@ -80,7 +85,7 @@ proptest! {
         seconds in 1_u64..90,
         steps in prop::collection::vec((0_u64..6, -300_i64..4000, 0_u32..4, 1_u64..4), 1..400),
     ) {
-        let rule = SlidingWindow::new(limit, seconds * 1000).unwrap();
+        let rule = window(limit, seconds * 1000);
         let (store, mut twin) = (Store::new(64).unwrap(), Twin::default());
         let mut now = START;
         for (client, step, cost, leap) in steps {
@@ -194,10 +199,7 @@ fn refused_requests_are_not_counted() {
 #[test]
 fn threads_admit_exactly_the_limit_of_each_fresh_key() {
     const KEYS: u64 = 2000;
-    let (store, rule) = (
-        Store::new(2 * KEYS).unwrap(),
-        SlidingWindow::new(7, 60_000).unwrap(),
-    );
+    let (store, rule) = (Store::new(2 * KEYS).unwrap(), window(7, 60_000));
     let start = START - START % 60_000;
     let hammer = |now: u64| {
         together(8, |_| {
@@ -217,7 +219,7 @@ fn threads_admit_exactly_the_limit_of_each_fresh_key() {
 
 #[test]
 fn threads_that_cross_a_window_at_different_times_admit_one_limit() {
-    let rule = SlidingWindow::new(1000, 60_000).unwrap();
+    let rule = window(1000, 60_000);
     let boundary = START - START % 60_000;
     for round in 0..200 {
         let store = Store::new(1).unwrap();

@@ -12,6 +12,7 @@ mod frames;
 mod guard;
 mod identity;
 mod limit;
+mod limit_rules;
 mod proxy_protocol;
 mod revoke;
 mod route;

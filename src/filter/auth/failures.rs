@@ -5,7 +5,7 @@ use crate::base::clock::Now;
 use crate::base::net::client_prefix;
 use crate::limit::Key;
 use crate::limit::exact::Store;
-use crate::limit::sliding_window::SlidingWindow;
+use crate::limit::rule::Rule;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ pub struct Failures {
     /// The counts.
     pub store: Arc<Store>,
     /// How many in which time.
-    pub rule: SlidingWindow,
+    pub rule: Rule,
 }
 
 impl Failures {
@@ -39,12 +39,13 @@ fn key(client: IpAddr) -> Key {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limit::sliding_window::SlidingWindow;
 
     #[test]
     fn an_address_is_barred_for_as_long_as_it_has_failed_too_often() {
         let failures = Failures {
             store: Arc::new(Store::new(10).expect("a table")),
-            rule: SlidingWindow::new(3, 60_000).expect("a rule"),
+            rule: Rule::SlidingWindow(SlidingWindow::new(3, 60_000).expect("a rule")),
         };
         let (one, other): (IpAddr, IpAddr) = ([192, 0, 2, 1].into(), [192, 0, 2, 2].into());
         let now = Now::at_ms(600_000);

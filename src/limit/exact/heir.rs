@@ -1,12 +1,12 @@
 //! How a table's counts go to the table of another process, and how that one then decides for both, so
 //! that at any moment one table counts and no request is counted by none.
 
-use super::{Bucket, Decision, Key, SEGMENT_BUCKETS, Segment, Store, WAYS, Word, made, read};
+use super::{Bucket, Decision, Key, Rule, SEGMENT_BUCKETS, Segment, Store, WAYS, Word, made, read};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The version of [`Cell`]; cells of another version mean something else.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// A client's counts and their place, as another table of as many buckets has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl Cell {
 pub trait Heir: Send + Sync {
     /// What [`Store::check`] says there, or, where nothing is to be counted, [`Store::peek`]. `None` if
     /// there is no answer: the table then decides by what it knows.
-    fn decide(&self, key: Key, cost: u32, count: bool) -> Option<Decision>;
+    fn decide(&self, rule: &Rule, key: Key, cost: u32, count: bool) -> Option<Decision>;
 }
 
 /// Whether a table was given away, and to whom. Costs a table that was not one load.
@@ -56,7 +56,13 @@ pub(super) struct Given {
 }
 
 impl Given {
-    pub(super) fn decide(&self, key: &Key, cost: u32, count: bool) -> Option<Decision> {
+    pub(super) fn decide(
+        &self,
+        rule: &Rule,
+        key: &Key,
+        cost: u32,
+        count: bool,
+    ) -> Option<Decision> {
         if !self.away.load(SeqCst) {
             return None;
         }
@@ -64,7 +70,7 @@ impl Given {
         let heir = held.clone();
         // Whoever waits for an answer keeps nobody else from asking.
         drop(held);
-        heir?.decide(*key, cost, count)
+        heir?.decide(rule, *key, cost, count)
     }
 
     fn set(&self, heir: Option<Arc<dyn Heir>>) {

@@ -1,6 +1,7 @@
 //! The table by itself, and from many threads at once.
 
 use super::*;
+use crate::limit::sliding_window::SlidingWindow;
 use std::sync::{Arc, Barrier};
 
 const NOW: u64 = 1_700_000_000_000;
@@ -9,8 +10,8 @@ fn key(n: u64) -> Key {
     Key::new(1, &[&n.to_le_bytes()])
 }
 
-fn rule(limit: u64, seconds: u64) -> SlidingWindow {
-    SlidingWindow::new(limit, seconds * 1000).unwrap()
+fn rule(limit: u64, seconds: u64) -> Rule {
+    SlidingWindow::new(limit, seconds * 1000).unwrap().into()
 }
 
 #[test]
@@ -148,12 +149,12 @@ fn counts_void_a_claim() {
         let rule = rule(3, 60);
         let lookup = store.lookup(&rule, &key(1), NOW, 1);
         let cells = store.both(&lookup);
-        let state = State {
-            start_ms: NOW - NOW % 60_000,
-            prev: 0,
-            curr: 2,
+        let kept = Packed {
+            expiry_s: (NOW - NOW % 60_000) / 1000 + 120,
+            high: 0,
+            low: 2,
         };
-        cells[0][7].store(Word::counts(lookup.tag, 60, state).0, SeqCst);
+        cells[0][7].store(Word::kept(lookup.tag, kept).0, SeqCst);
         cells[place / WAYS][place % WAYS].store(Word::claim(lookup.tag, 1).0, SeqCst);
         let passed = (0..9).filter(|_| store.check(&rule, &key(1), NOW, 1).allowed);
         assert_eq!(passed.count(), 1, "claim at {place}");
@@ -221,9 +222,9 @@ fn cells_go_to_another_table_as_they_are() {
 /// One table counts, whichever is asked; where it gives no answer, each decides by itself.
 #[test]
 fn the_heir_decides_for_both() {
-    struct There(Store, SlidingWindow, std::sync::atomic::AtomicBool);
+    struct There(Store, Rule, std::sync::atomic::AtomicBool);
     impl Heir for There {
-        fn decide(&self, key: Key, cost: u32, count: bool) -> Option<Decision> {
+        fn decide(&self, _: &Rule, key: Key, cost: u32, count: bool) -> Option<Decision> {
             let Self(store, rule, lives) = self;
             lives.load(SeqCst).then(|| {
                 if count {

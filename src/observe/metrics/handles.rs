@@ -235,6 +235,8 @@ pub struct LimiterMetrics {
     families: Arc<Families>,
     keys: IntGauge,
     evictions: IntCounter,
+    refused: IntCounter,
+    would_refuse: IntCounter,
     seen: AtomicU64,
 }
 
@@ -245,8 +247,24 @@ impl LimiterMetrics {
             families: Arc::clone(families),
             keys: families.limiter_keys.with_label_values(&[name]),
             evictions: families.limiter_evictions.with_label_values(&[name]),
+            refused: families
+                .limiter_refused
+                .with_label_values(&[name, "enforce"]),
+            would_refuse: families
+                .limiter_refused
+                .with_label_values(&[name, "dry_run"]),
             seen: AtomicU64::new(0),
         }
+    }
+
+    /// Counts a request that a limit refused.
+    pub fn refused(&self) {
+        self.refused.inc();
+    }
+
+    /// Counts a request that it would have refused, were it not only tried out.
+    pub fn would_refuse(&self) {
+        self.would_refuse.inc();
     }
 
     /// Notes the keys a limiter holds and how many it has evicted since it was made; to be called
@@ -262,6 +280,10 @@ impl Series for LimiterMetrics {
         let labels = [&*self.name];
         let _ = self.families.limiter_keys.remove_label_values(&labels);
         let _ = self.families.limiter_evictions.remove_label_values(&labels);
+        for mode in ["enforce", "dry_run"] {
+            let labels = [&*self.name, mode];
+            let _ = self.families.limiter_refused.remove_label_values(&labels);
+        }
     }
 }
 

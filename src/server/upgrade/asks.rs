@@ -4,6 +4,7 @@
 use crate::filter::rate_limit::Counts;
 use crate::gateway::Shared;
 use crate::limit::exact::Heir;
+use crate::limit::rule::{self, Rule};
 use crate::limit::{Decision, Key};
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read, Write};
@@ -17,10 +18,11 @@ use std::time::Duration;
 /// answer is late it asks no more.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// A question: the limit's place in the list that was offered, the key, the cost, whether to count.
-const QUESTION: usize = 4 + 16 + 4 + 1;
-/// An answer: whether there is one, whether the request may pass, and the decision's four figures.
-const ANSWER: usize = 1 + 1 + 4 * 8;
+/// A question: the limit's place in the list that was offered, the key, the cost, whether to count,
+/// and the caller's rule.
+const QUESTION: usize = 4 + 16 + 4 + 1 + rule::BYTES;
+/// An answer: whether there is one, whether the request may pass, and the decision's five figures.
+const ANSWER: usize = 1 + 1 + 5 * 8;
 
 /// The line to the process that decides now.
 #[derive(Debug)]
@@ -124,12 +126,13 @@ struct Elsewhere {
 }
 
 impl Heir for Elsewhere {
-    fn decide(&self, key: Key, cost: u32, count: bool) -> Option<Decision> {
+    fn decide(&self, rule: &Rule, key: Key, cost: u32, count: bool) -> Option<Decision> {
         let mut question = [0; QUESTION];
         question[..4].copy_from_slice(&self.limit.to_le_bytes());
         question[4..20].copy_from_slice(&key.to_bytes());
         question[20..24].copy_from_slice(&cost.to_le_bytes());
         question[24] = u8::from(count);
+        question[25..].copy_from_slice(&rule.to_bytes());
         read(&self.asks.ask(&question)?)
     }
 }
@@ -146,6 +149,7 @@ fn read(answer: &[u8; ANSWER]) -> Option<Decision> {
         remaining: figure(1),
         reset_ms: figure(2),
         retry_after_ms: figure(3),
+        delay_ms: figure(4),
     })
 }
 
@@ -158,9 +162,10 @@ fn written(decision: Option<Decision>) -> [u8; ANSWER] {
             remaining,
             reset_ms,
             retry_after_ms,
+            delay_ms,
         } = decision;
         answer[..2].copy_from_slice(&[1, u8::from(allowed)]);
-        let figures = [limit, remaining, reset_ms, retry_after_ms];
+        let figures = [limit, remaining, reset_ms, retry_after_ms, delay_ms];
         for (place, figure) in answer[2..].chunks_exact_mut(8).zip(figures) {
             place.copy_from_slice(&figure.to_le_bytes());
         }
@@ -193,17 +198,22 @@ fn decide(question: &[u8; QUESTION], names: &[String], shared: &Shared) -> Optio
     let snapshot = shared.snapshot.load();
     let now_ms = shared.clock.now().steady_ms;
     match snapshot.kept.counts.get(name)? {
-        Counts::Exact(store, rule) if question[24] == 1 => {
-            Some(store.check(rule, &key, now_ms, cost))
+        Counts::Exact(store, _) => {
+            let rule = Rule::from_bytes(question.last_chunk()?)?;
+            Some(if question[24] == 1 {
+                store.check(&rule, &key, now_ms, cost)
+            } else {
+                store.peek(&rule, &key, now_ms, cost)
+            })
         }
-        Counts::Exact(store, rule) => Some(store.peek(rule, &key, now_ms, cost)),
-        Counts::Estimate(_) => None,
+        Counts::Log(..) | Counts::Estimate(_) => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limit::sliding_window::SlidingWindow;
 
     #[test]
     fn decisions_come_back_as_they_went() {
@@ -213,6 +223,7 @@ mod tests {
             remaining: 7,
             reset_ms: u64::MAX - 1,
             retry_after_ms: Decision::NEVER,
+            delay_ms: 5,
         };
         assert_eq!(read(&written(Some(decision))), Some(decision));
         assert_eq!(read(&written(None)), None);
@@ -224,7 +235,8 @@ mod tests {
         let asks = Asks::new(ours).expect("a line");
         let heir = asks.heir(0);
         drop(theirs);
-        assert_eq!(heir.decide(Key::new(1, &[b"a"]), 1, true), None);
+        let rule = SlidingWindow::new(1, 1000).expect("a rule").into();
+        assert_eq!(heir.decide(&rule, Key::new(1, &[b"a"]), 1, true), None);
         assert!(!asks.lives.load(Relaxed));
     }
 }

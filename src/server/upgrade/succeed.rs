@@ -131,8 +131,11 @@ impl Succession {
             .collect::<Vec<_>>();
         let (shared, answers) = (server.shared.clone(), self.answers);
         let answering = server.answering.clone();
-        let thread = std::thread::Builder::new().name("upgrade".to_owned());
-        thread.spawn(move || asks::answer(answers, &names, &shared, &answering))?;
+        // Without an answer the other process decides by what it knows.
+        if fits {
+            let thread = std::thread::Builder::new().name("upgrade".to_owned());
+            thread.spawn(move || asks::answer(answers, &names, &shared, &answering))?;
+        }
         self.line.send(Kind::Serving, b"")?;
         log::info!("took over from process {}", self.offer.pid);
         // Nothing is lost if it does not come.

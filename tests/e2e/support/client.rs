@@ -18,6 +18,12 @@ pub struct Req {
 }
 
 impl Req {
+    /// The same request for another target.
+    pub fn at(mut self, target: &str) -> Self {
+        self.target = target.into();
+        self
+    }
+
     pub fn new(method: &str, target: &str) -> Self {
         Self {
             method: method.into(),

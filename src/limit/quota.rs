@@ -1,0 +1,83 @@
+//! What a caller may under a limit, of whichever rule, and how rules are made of rates.
+
+use super::Fault;
+use super::bucket::Bucket;
+use super::fixed_window::FixedWindow;
+use super::rule::Rule;
+use super::sliding_log::SlidingLog;
+use super::sliding_window::SlidingWindow;
+use crate::base::units::Rate;
+
+/// How requests are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// [`FixedWindow`].
+    FixedWindow,
+    /// [`SlidingWindow`].
+    SlidingWindow,
+    /// A [`Bucket`] that is full at first.
+    TokenBucket,
+    /// A [`Bucket`] as a queue that drains.
+    LeakyBucket,
+}
+
+impl Algorithm {
+    /// The rule for a rate. `capacity` is that of a bucket: where it is left out, as much as comes in a
+    /// window, of a leaky one 1.
+    ///
+    /// # Errors
+    /// See those of each rule.
+    pub fn rule(self, rate: Rate, capacity: Option<u64>) -> Result<Rule, Fault> {
+        let (count, per_ms) = (rate.count, per_ms(rate));
+        Ok(match self {
+            Self::FixedWindow => FixedWindow::new(count, per_ms)?.into(),
+            Self::SlidingWindow => SlidingWindow::new(count, per_ms)?.into(),
+            Self::TokenBucket => Bucket::new(count, per_ms, capacity.unwrap_or(count))?.into(),
+            Self::LeakyBucket => Bucket::new(count, per_ms, capacity.unwrap_or(1))?.into(),
+        })
+    }
+}
+
+/// The sliding log for a rate.
+///
+/// # Errors
+/// See [`SlidingLog::new`].
+pub fn log(rate: Rate) -> Result<SlidingLog, Fault> {
+    SlidingLog::new(rate.count, per_ms(rate))
+}
+
+fn per_ms(rate: Rate) -> u64 {
+    u64::try_from(rate.per.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What one caller may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quota {
+    /// By a rule whose state fits a cell.
+    Rule(Rule),
+    /// By a log.
+    Log(SlidingLog),
+}
+
+impl Quota {
+    /// Requests in a window; of a bucket, at a stroke.
+    pub fn size(self) -> u64 {
+        match self {
+            Self::Rule(Rule::Bucket(bucket)) => bucket.capacity(),
+            Self::Rule(rule) => rule.limit(),
+            Self::Log(log) => log.limit(),
+        }
+    }
+
+    /// The length of a window in seconds, rounded up; of a bucket, the time that an empty one takes to fill.
+    pub fn window_s(self) -> u64 {
+        let ms = match self {
+            Self::Rule(Rule::Bucket(bucket)) => {
+                (bucket.capacity() * bucket.window_ms()).div_ceil(bucket.limit())
+            }
+            Self::Rule(rule) => rule.window_ms(),
+            Self::Log(log) => log.window_ms(),
+        };
+        ms.div_ceil(1000)
+    }
+}
