@@ -66,13 +66,14 @@ impl Keys {
             let ticket = cache.ticket(&record.digest, 1);
             cache.put(cache.mark(key.as_bytes()), ticket, Answer::Known(record));
         };
+        // Before those that are presented: however unevenly sets are filled, none of these has to go.
+        (PRESENTED..count).for_each(|n| put(&format!("other {n}"), other(n)));
         let mut presented = Vec::new();
         for n in 0..PRESENTED {
             let (key, record) = generate(&format!("client {n}"));
             put(&key, record);
             presented.push(key);
         }
-        (PRESENTED..count).for_each(|n| put(&format!("other {n}"), other(n)));
         Keys {
             file: None,
             cache: Some(cache),

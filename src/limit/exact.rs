@@ -38,12 +38,13 @@ mod heir;
 #[cfg(test)]
 mod tests;
 
-pub use heir::{Cell, FORMAT, Heir};
+pub use heir::{Cell, FORMAT};
 
 use super::cell::{Packed, Word};
+use super::heir::Given;
+use super::quota::Quota;
 use super::rule::Rule;
 use super::{Decision, Fault, Key};
-use heir::Given;
 use portable_atomic::AtomicU128;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
@@ -123,7 +124,7 @@ impl Store {
     /// Decides one request of `cost` and counts it if it is allowed. Linearizable: concurrent calls for one
     /// key admit what the rule would admit one after another. `now_ms` is steady Unix time.
     pub fn check(&self, rule: &Rule, key: &Key, now_ms: u64, cost: u32) -> Decision {
-        if let Some(decision) = self.given.decide(rule, key, cost, true) {
+        if let Some(decision) = self.given.decide(|| Quota::Rule(*rule), key, cost, true) {
             return decision;
         }
         let lookup = self.lookup(rule, key, now_ms, cost);
@@ -142,7 +143,7 @@ impl Store {
 
     /// What [`Store::check`] would say, counting nothing and making no room.
     pub fn peek(&self, rule: &Rule, key: &Key, now_ms: u64, cost: u32) -> Decision {
-        if let Some(decision) = self.given.decide(rule, key, cost, false) {
+        if let Some(decision) = self.given.decide(|| Quota::Rule(*rule), key, cost, false) {
             return decision;
         }
         let lookup = self.lookup(rule, key, now_ms, cost);

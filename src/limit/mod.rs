@@ -13,6 +13,7 @@ mod cell;
 pub mod estimate;
 pub mod exact;
 pub mod fixed_window;
+pub mod heir;
 pub mod quota;
 pub mod rule;
 pub mod sliding_log;

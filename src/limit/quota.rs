@@ -3,10 +3,15 @@
 use super::Fault;
 use super::bucket::Bucket;
 use super::fixed_window::FixedWindow;
-use super::rule::Rule;
+use super::rule::{self, Rule};
 use super::sliding_log::SlidingLog;
 use super::sliding_window::SlidingWindow;
 use crate::base::units::Rate;
+
+/// Bytes of a quota on its way.
+pub const BYTES: usize = rule::BYTES;
+/// The first of them, of a log.
+const LOG: u8 = 255;
 
 /// How requests are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,5 +84,32 @@ impl Quota {
             Self::Log(log) => log.window_ms(),
         };
         ms.div_ceil(1000)
+    }
+
+    /// What may be, as it travels to another process.
+    pub fn to_bytes(self) -> [u8; BYTES] {
+        match self {
+            Self::Rule(rule) => rule.to_bytes(),
+            Self::Log(log) => {
+                let mut bytes = [0; BYTES];
+                bytes[0] = LOG;
+                bytes[1..9].copy_from_slice(&log.limit().to_le_bytes());
+                bytes[9..17].copy_from_slice(&log.window_ms().to_le_bytes());
+                bytes
+            }
+        }
+    }
+
+    /// What came; `None` if it is nothing that may be.
+    pub fn from_bytes(bytes: &[u8; BYTES]) -> Option<Self> {
+        if bytes[0] != LOG {
+            return Rule::from_bytes(bytes).map(Self::Rule);
+        }
+        let (figures, _) = bytes[1..].as_chunks();
+        let [limit, window_ms, ..] = figures else {
+            return None;
+        };
+        let (limit, window_ms) = (u64::from_le_bytes(*limit), u64::from_le_bytes(*window_ms));
+        SlidingLog::new(limit, window_ms).ok().map(Self::Log)
     }
 }

@@ -10,11 +10,13 @@
 //! Memory is bounded by `max_keys`. Idle clients go as new ones come; if a shard is full of clients that
 //! are not, the one with the fewest requests of the eight next in turn goes, and is counted.
 
+use super::heir::{Given, Heir};
+use super::quota::Quota;
 use super::{Decision, Fault, Key};
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The largest limit, in requests.
 pub const MAX_LIMIT: u64 = 1000;
@@ -25,6 +27,8 @@ pub const MAX_KEYS: u64 = 10_000_000;
 /// Parts of the table, each behind its own lock.
 pub const SHARDS: usize = 256;
 
+/// Bytes of a client on its way, without its times.
+const RECORD: usize = 16 + 8 + 8;
 /// How many clients are looked at when one has to go.
 const CANDIDATES: usize = 8;
 /// How many clients are looked at for each new one, so that idle ones do not stay.
@@ -79,6 +83,33 @@ impl Log {
     fn whole(&self, low: u32) -> u64 {
         let age = (self.asked_ms as u32).wrapping_sub(low);
         self.asked_ms - u64::from(age)
+    }
+
+    /// As it travels: key, time of the last request, number of times, times.
+    fn record(&self, key: &Key) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(RECORD + 4 * self.times.len());
+        bytes.extend_from_slice(&key.to_bytes());
+        bytes.extend_from_slice(&self.asked_ms.to_le_bytes());
+        bytes.extend_from_slice(&(self.times.len() as u64).to_le_bytes());
+        self.times
+            .iter()
+            .for_each(|low| bytes.extend_from_slice(&low.to_le_bytes()));
+        bytes
+    }
+
+    /// The first of some records, and those behind it; `None` where there is no whole one.
+    fn read(records: &[u8]) -> Option<(Key, Log, &[u8])> {
+        let (key, rest) = records.split_first_chunk()?;
+        let (asked_ms, rest) = rest.split_first_chunk()?;
+        let (count, rest) = rest.split_first_chunk()?;
+        let count = usize::try_from(u64::from_le_bytes(*count)).ok()?;
+        let (times, rest) = rest.split_at_checked(count.checked_mul(4)?)?;
+        let (times, _) = times.as_chunks();
+        let log = Log {
+            asked_ms: u64::from_le_bytes(*asked_ms),
+            times: times.iter().map(|low| u32::from_le_bytes(*low)).collect(),
+        };
+        Some((Key::from_bytes(*key), log, rest))
     }
 
     fn is_idle(&self, window_ms: u64, now_ms: u64) -> bool {
@@ -161,6 +192,15 @@ struct Shard {
 }
 
 impl Shard {
+    fn add(&mut self, key: Key, log: Log) {
+        if let Some(place) = self.places.get(&key) {
+            self.logs[*place].1 = log;
+        } else {
+            self.places.insert(key, self.logs.len());
+            self.logs.push((key, log));
+        }
+    }
+
     fn remove(&mut self, place: usize) {
         let (key, _) = self.logs.swap_remove(place);
         self.places.remove(&key);
@@ -219,6 +259,7 @@ pub struct Logs {
     /// The most clients of a shard.
     room: usize,
     evictions: AtomicU64,
+    given: Given,
 }
 
 impl Logs {
@@ -234,6 +275,7 @@ impl Logs {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             room: room(max_keys),
             evictions: AtomicU64::new(0),
+            given: Given::default(),
         })
     }
 
@@ -247,6 +289,9 @@ impl Logs {
 
     /// Decides one request of `cost` at `now_ms` (steady Unix milliseconds) and keeps it if it may pass.
     pub fn check(&self, rule: &SlidingLog, key: &Key, now_ms: u64, cost: u32) -> Decision {
+        if let Some(decision) = self.given.decide(|| Quota::Log(*rule), key, cost, true) {
+            return decision;
+        }
         let mut shard = self.shard(key);
         if let Some(place) = shard.places.get(key) {
             let place = *place;
@@ -259,15 +304,16 @@ impl Logs {
             if shard.logs.len() >= self.room && shard.evict(rule.window_ms, now_ms) {
                 self.evictions.fetch_add(1, Relaxed);
             }
-            let place = shard.logs.len();
-            shard.places.insert(*key, place);
-            shard.logs.push((*key, log));
+            shard.add(*key, log);
         }
         decision
     }
 
     /// What [`Logs::check`] would say, keeping nothing.
     pub fn peek(&self, rule: &SlidingLog, key: &Key, now_ms: u64, cost: u32) -> Decision {
+        if let Some(decision) = self.given.decide(|| Quota::Log(*rule), key, cost, false) {
+            return decision;
+        }
         let mut shard = self.shard(key);
         let place = shard.places.get(key).copied();
         let known = place.map(|place| shard.logs[place].1.decide(rule, now_ms, cost, false));
@@ -294,6 +340,38 @@ impl Logs {
             .iter()
             .map(|shard| lock(shard).logs.len() as u64);
         all.sum()
+    }
+
+    /// From now on somebody else decides.
+    pub fn give(&self, heir: Arc<dyn Heir>) {
+        self.given.set(Some(heir));
+    }
+
+    /// Decides by itself again.
+    pub fn take_back(&self) {
+        self.given.set(None);
+    }
+
+    /// The clients that were asked for since a time, each as [`Logs::put`] reads it.
+    pub fn records(&self, since_ms: u64) -> Vec<Vec<u8>> {
+        let mut all = Vec::new();
+        for shard in &self.shards {
+            let shard = lock(shard);
+            let asked = shard
+                .logs
+                .iter()
+                .filter(|(_, log)| log.asked_ms >= since_ms);
+            all.extend(asked.map(|(key, log)| log.record(key)));
+        }
+        all
+    }
+
+    /// Takes up clients of another process, one record after another, in place of what is known of them.
+    pub fn put(&self, mut records: &[u8]) {
+        while let Some((key, log, rest)) = Log::read(records) {
+            self.shard(&key).add(key, log);
+            records = rest;
+        }
     }
 
     fn shard(&self, key: &Key) -> MutexGuard<'_, Shard> {

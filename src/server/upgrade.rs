@@ -12,6 +12,7 @@
 mod asks;
 mod child;
 mod succeed;
+mod tables;
 mod wire;
 
 pub use asks::Answering;
@@ -23,19 +24,18 @@ use super::drain::granted;
 use super::notify;
 use crate::base::clock::Elsewhere;
 use crate::edge::accept::Socket;
-use crate::filter::rate_limit::Counts;
 use crate::limit;
-use crate::limit::exact::{Cell, FORMAT, Store};
+use crate::limit::exact::FORMAT;
 use asks::Asks;
 use child::Launched;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
+use tables::{Exact, Sent, Tables};
 use wire::{Kind, Line, PROTOCOL, Waiting};
 
 /// How long the new process may take from the last counts to its first accept.
@@ -112,9 +112,6 @@ pub enum UpgradeFault {
     Line(#[from] io::Error),
 }
 
-/// The limits that are handed over, in the order of the offer.
-type Tables = Vec<(String, Arc<Store>)>;
-
 impl Server {
     /// Has another process take this one's place; its number. `ending` tells it to give up. Nothing may
     /// be reloaded meanwhile. Behind it this process accepts nothing any more and is to be drained.
@@ -147,8 +144,8 @@ impl Server {
             .map_err(UpgradeFault::Line)
             .and_then(|()| wait(&line, &mut launched, Kind::Serving, LAST_STEP, ending));
         if let Err(fault) = serves {
-            for (_, store) in &tables {
-                store.take_back();
+            for (_, counts) in &tables {
+                counts.take_back();
             }
             return Err(fault);
         }
@@ -164,12 +161,9 @@ impl Server {
 
     fn tables(&self) -> Tables {
         let snapshot = self.shared.snapshot.load();
-        let exact = snapshot.kept.counts.iter();
-        exact
-            .filter_map(|(name, counts)| match counts {
-                Counts::Exact(store, _) => Some((name.clone(), store.clone())),
-                Counts::Log(..) | Counts::Estimate(_) => None,
-            })
+        let counts = snapshot.kept.counts.iter();
+        counts
+            .filter_map(|(name, counts)| Some((name.clone(), Exact::of(counts)?)))
             .collect()
     }
 
@@ -193,9 +187,9 @@ impl Server {
         });
         let (sockets, mut fds): (Vec<_>, Vec<_>) = doors.chain(admin).unzip();
         fds.push(answers.as_fd());
-        let counts = tables.iter().map(|(limit, store)| Table {
+        let counts = tables.iter().map(|(limit, counts)| Table {
             limit: limit.clone(),
-            buckets: store.buckets(),
+            buckets: counts.buckets(),
         });
         let offer = Offer {
             protocol: PROTOCOL,
@@ -213,24 +207,33 @@ impl Server {
 
     /// Sends all counts, and from some moment between decides nothing any more.
     fn give(&self, line: &Line, asks: &Arc<Asks>, tables: &Tables) -> io::Result<()> {
-        let cells = |store: &Store| store.cells(self.shared.clock.now().steady_ms);
-        let mut sent = Vec::new();
-        for (n, (_, store)) in (0..).zip(tables) {
-            let cells = cells(store);
-            send_cells(line, n, &cells)?;
-            sent.push(cells);
+        let mut before = Vec::new();
+        for (n, (_, counts)) in (0..).zip(tables) {
+            before.push(self.send(line, n, counts, None)?);
         }
-        for (n, (_, store)) in (0..).zip(tables) {
-            store.give(asks.heir(n));
+        for (n, (_, counts)) in (0..).zip(tables) {
+            counts.give(asks.heir(n));
         }
         self.settle(asks)?;
-        for (n, ((_, store), sent)) in (0..).zip(tables.iter().zip(sent)) {
-            let sent: HashMap<u64, u128> = sent.iter().map(|c| (c.place, c.word)).collect();
-            let mut cells = cells(store);
-            cells.retain(|cell| sent.get(&cell.place) != Some(&cell.word));
-            send_cells(line, n, &cells)?;
+        for (n, ((_, counts), before)) in (0..).zip(tables.iter().zip(&before)) {
+            self.send(line, n, counts, Some(before))?;
         }
         line.send(Kind::Go, b"")
+    }
+
+    fn send(
+        &self,
+        line: &Line,
+        limit: u32,
+        counts: &Exact,
+        before: Option<&Sent>,
+    ) -> io::Result<Sent> {
+        let now_ms = self.shared.clock.now().steady_ms;
+        let (messages, sent) = counts.messages(now_ms, before);
+        for message in messages {
+            line.send(Kind::Counts, &[&limit.to_le_bytes(), &*message].concat())?;
+        }
+        Ok(sent)
     }
 
     /// Waits until nobody is at a decision that began before the tables were given away: it may have
@@ -281,18 +284,6 @@ fn fd(socket: &Socket) -> BorrowedFd<'_> {
         Socket::Tcp(tcp) => tcp.as_fd(),
         Socket::Unix(unix) => unix.as_fd(),
     }
-}
-
-fn send_cells(line: &Line, limit: u32, cells: &[Cell]) -> io::Result<()> {
-    for some in cells.chunks(CELLS) {
-        let mut body = Vec::with_capacity(4 + some.len() * Cell::BYTES);
-        body.extend_from_slice(&limit.to_le_bytes());
-        for cell in some {
-            body.extend_from_slice(&cell.to_bytes());
-        }
-        line.send(Kind::Counts, &body)?;
-    }
-    Ok(())
 }
 
 /// Waits for what the new process says next.

@@ -292,15 +292,25 @@ fn no_request_fails_in_upgrades_and_reloads_under_load() {
 /// room below it. 4 upgrades; 20 with `TOLLGATE_LONG`.
 #[test]
 fn a_limit_holds_over_upgrades() {
+    let long = std::env::var_os("TOLLGATE_LONG").is_some();
+    holds("sliding_window", if long { 20 } else { 4 });
+}
+
+/// The same of every other algorithm, two upgrades each: a bucket holds its whole limit at first, and
+/// next to nothing comes in meanwhile.
+#[test]
+fn limits_of_every_algorithm_hold_over_upgrades() {
+    holds("fixed_window", 2);
+    holds("sliding_log", 2);
+    holds("token_bucket", 2);
+    holds("leaky_bucket, capacity: 750", 2);
+}
+
+fn holds(algorithm: &str, upgrades: usize) {
     let service = busy_service();
-    let upgrades = if std::env::var_os("TOLLGATE_LONG").is_some() {
-        20
-    } else {
-        4
-    };
     let limit = 375 * upgrades;
     let limits = format!(
-        "limits: [{{ name: few, key: address, algorithm: sliding_window, rate: {limit}/31d }}]"
+        "limits: [{{ name: few, key: address, algorithm: {algorithm}, rate: {limit}/31d }}]"
     );
     let mut gateway = Deployed::start(&service.to_string(), &limits);
     let text = content(Path::new(&gateway.config));
@@ -344,7 +354,7 @@ fn a_limit_holds_over_upgrades() {
     assert!(before > 10 * upgrades, "there was load: {before}");
     assert_eq!(
         passed, limit,
-        "{upgrades} upgrades, {before} requests meanwhile"
+        "{algorithm}: {upgrades} upgrades, {before} requests meanwhile"
     );
     gateway.end();
 }

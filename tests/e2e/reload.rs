@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 use tollgate::filter::rate_limit::Counts;
-use tollgate::limit::exact::Heir;
-use tollgate::limit::rule::Rule;
+use tollgate::limit::heir::Heir;
+use tollgate::limit::quota::Quota;
 use tollgate::limit::{Decision, Key};
 
 fn upstreams(origin: &Origin) -> String {
@@ -346,7 +346,7 @@ fn whatever_cannot_be_used_changes_nothing() {
 fn a_worker_that_is_stuck_is_no_life() {
     struct Stuck(Gate);
     impl Heir for Stuck {
-        fn decide(&self, _: &Rule, _: Key, _: u32, _: bool) -> Option<Decision> {
+        fn decide(&self, _: Quota, _: Key, _: u32, _: bool) -> Option<Decision> {
             self.0.pass();
             None
         }

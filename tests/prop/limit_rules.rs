@@ -311,3 +311,43 @@ fn a_table_of_logs_gives_up_those_that_ask_least() {
     }
     assert_eq!(logs.evictions(), before);
 }
+
+#[test]
+fn another_process_goes_on_with_the_times_of_each_request() {
+    let rule = SlidingLog::new(5, 60_000).unwrap();
+    let (old, new) = (Logs::new(100).unwrap(), Logs::new(10).unwrap());
+    for n in 0..20 {
+        for at in 0..=n % 5 {
+            assert!(old.check(&rule, &key(n), START + at * 1000, 1).allowed);
+        }
+    }
+    let sent = old.records(0);
+    assert_eq!(sent.len(), 20);
+    new.put(&sent.concat());
+    // What is counted behind that goes over once more, in place of what went before.
+    assert!(old.check(&rule, &key(0), START + 30_000, 2).allowed);
+    let late = old.records(START + 29_000);
+    assert_eq!(late.len(), 1);
+    new.put(&late.concat());
+    for n in 0..20 {
+        for at in [
+            START + 40_000,
+            START + 60_000,
+            START + 63_500,
+            START + 90_000,
+        ] {
+            for cost in 0..6 {
+                let (here, there) = (
+                    old.peek(&rule, &key(n), at, cost),
+                    new.peek(&rule, &key(n), at, cost),
+                );
+                assert_eq!(here, there, "client {n}");
+            }
+        }
+    }
+    // Half a record is none, and loses nothing that came before it.
+    let whole = sent.concat();
+    let other = Logs::new(10).unwrap();
+    other.put(&whole[..whole.len() - 1]);
+    assert_eq!(other.keys(), 19);
+}

@@ -1,9 +1,10 @@
 //! How a table's counts go to the table of another process, and how that one then decides for both, so
 //! that at any moment one table counts and no request is counted by none.
 
-use super::{Bucket, Decision, Key, Rule, SEGMENT_BUCKETS, Segment, Store, WAYS, Word, made, read};
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, PoisonError};
+use super::{Bucket, SEGMENT_BUCKETS, Segment, Store, WAYS, Word, made, read};
+use crate::limit::heir::Heir;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 
 /// The version of [`Cell`]; cells of another version mean something else.
 pub const FORMAT: u32 = 2;
@@ -38,45 +39,6 @@ impl Cell {
             place: u64::from_le_bytes(place),
             word: u128::from_le_bytes(word),
         }
-    }
-}
-
-/// Who decides in place of a table that was given away.
-pub trait Heir: Send + Sync {
-    /// What [`Store::check`] says there, or, where nothing is to be counted, [`Store::peek`]. `None` if
-    /// there is no answer: the table then decides by what it knows.
-    fn decide(&self, rule: &Rule, key: Key, cost: u32, count: bool) -> Option<Decision>;
-}
-
-/// Whether a table was given away, and to whom. Costs a table that was not one load.
-#[derive(Default)]
-pub(super) struct Given {
-    away: AtomicBool,
-    heir: Mutex<Option<Arc<dyn Heir>>>,
-}
-
-impl Given {
-    pub(super) fn decide(
-        &self,
-        rule: &Rule,
-        key: &Key,
-        cost: u32,
-        count: bool,
-    ) -> Option<Decision> {
-        if !self.away.load(SeqCst) {
-            return None;
-        }
-        let held = self.heir.lock().unwrap_or_else(PoisonError::into_inner);
-        let heir = held.clone();
-        // Whoever waits for an answer keeps nobody else from asking.
-        drop(held);
-        heir?.decide(rule, *key, cost, count)
-    }
-
-    fn set(&self, heir: Option<Arc<dyn Heir>>) {
-        let mut held = self.heir.lock().unwrap_or_else(PoisonError::into_inner);
-        self.away.store(heir.is_some(), SeqCst);
-        *held = heir;
     }
 }
 

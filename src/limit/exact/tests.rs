@@ -1,6 +1,7 @@
 //! The table by itself, and from many threads at once.
 
 use super::*;
+use crate::limit::heir::Heir;
 use crate::limit::sliding_window::SlidingWindow;
 use std::sync::{Arc, Barrier};
 
@@ -224,7 +225,7 @@ fn cells_go_to_another_table_as_they_are() {
 fn the_heir_decides_for_both() {
     struct There(Store, Rule, std::sync::atomic::AtomicBool);
     impl Heir for There {
-        fn decide(&self, _: &Rule, key: Key, cost: u32, count: bool) -> Option<Decision> {
+        fn decide(&self, _: Quota, key: Key, cost: u32, count: bool) -> Option<Decision> {
             let Self(store, rule, lives) = self;
             lives.load(SeqCst).then(|| {
                 if count {

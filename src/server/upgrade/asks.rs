@@ -3,8 +3,8 @@
 
 use crate::filter::rate_limit::Counts;
 use crate::gateway::Shared;
-use crate::limit::exact::Heir;
-use crate::limit::rule::{self, Rule};
+use crate::limit::heir::Heir;
+use crate::limit::quota::{self, Quota};
 use crate::limit::{Decision, Key};
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read, Write};
@@ -19,8 +19,8 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// A question: the limit's place in the list that was offered, the key, the cost, whether to count,
-/// and the caller's rule.
-const QUESTION: usize = 4 + 16 + 4 + 1 + rule::BYTES;
+/// and the caller's quota.
+const QUESTION: usize = 4 + 16 + 4 + 1 + quota::BYTES;
 /// An answer: whether there is one, whether the request may pass, and the decision's five figures.
 const ANSWER: usize = 1 + 1 + 5 * 8;
 
@@ -126,13 +126,13 @@ struct Elsewhere {
 }
 
 impl Heir for Elsewhere {
-    fn decide(&self, rule: &Rule, key: Key, cost: u32, count: bool) -> Option<Decision> {
+    fn decide(&self, quota: Quota, key: Key, cost: u32, count: bool) -> Option<Decision> {
         let mut question = [0; QUESTION];
         question[..4].copy_from_slice(&self.limit.to_le_bytes());
         question[4..20].copy_from_slice(&key.to_bytes());
         question[20..24].copy_from_slice(&cost.to_le_bytes());
         question[24] = u8::from(count);
-        question[25..].copy_from_slice(&rule.to_bytes());
+        question[25..].copy_from_slice(&quota.to_bytes());
         read(&self.asks.ask(&question)?)
     }
 }
@@ -197,16 +197,20 @@ fn decide(question: &[u8; QUESTION], names: &[String], shared: &Shared) -> Optio
     let name = names.get(u32::from_le_bytes(limit) as usize)?;
     let snapshot = shared.snapshot.load();
     let now_ms = shared.clock.now().steady_ms;
-    match snapshot.kept.counts.get(name)? {
-        Counts::Exact(store, _) => {
-            let rule = Rule::from_bytes(question.last_chunk()?)?;
-            Some(if question[24] == 1 {
-                store.check(&rule, &key, now_ms, cost)
-            } else {
-                store.peek(&rule, &key, now_ms, cost)
-            })
-        }
-        Counts::Log(..) | Counts::Estimate(_) => None,
+    let quota = Quota::from_bytes(question.last_chunk()?)?;
+    let count = question[24] == 1;
+    match (snapshot.kept.counts.get(name)?, quota) {
+        (Counts::Exact(store, _), Quota::Rule(rule)) => Some(if count {
+            store.check(&rule, &key, now_ms, cost)
+        } else {
+            store.peek(&rule, &key, now_ms, cost)
+        }),
+        (Counts::Log(logs, _), Quota::Log(rule)) => Some(if count {
+            logs.check(&rule, &key, now_ms, cost)
+        } else {
+            logs.peek(&rule, &key, now_ms, cost)
+        }),
+        _ => None,
     }
 }
 
@@ -236,7 +240,10 @@ mod tests {
         let heir = asks.heir(0);
         drop(theirs);
         let rule = SlidingWindow::new(1, 1000).expect("a rule").into();
-        assert_eq!(heir.decide(&rule, Key::new(1, &[b"a"]), 1, true), None);
+        assert_eq!(
+            heir.decide(Quota::Rule(rule), Key::new(1, &[b"a"]), 1, true),
+            None
+        );
         assert!(!asks.lives.load(Relaxed));
     }
 }

@@ -152,8 +152,10 @@ impl Succession {
             return;
         };
         let snapshot = server.shared.snapshot.load();
-        let Some(Counts::Exact(store, _)) = snapshot.kept.counts.get(limit) else {
-            return;
+        let store = match snapshot.kept.counts.get(limit) {
+            Some(Counts::Exact(store, _)) => store,
+            Some(Counts::Log(logs, _)) if *buckets == 0 => return logs.put(cells),
+            _ => return,
         };
         if store.buckets() != *buckets {
             log::warn!("upgrade: limit {limit}: counts begin anew: its max_keys is another now");
