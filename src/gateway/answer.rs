@@ -294,6 +294,8 @@ fn detail(refusal: &Refusal) -> Cow<'static, str> {
         (Reason::ScopeInsufficient, Some(challenge), _) => {
             format!("{general}. Required: '{}'", challenge.scopes).into()
         }
+        // Its general text tells to wait.
+        (Reason::RateLimited, _, Some(exactly)) => format!("Rate limit exceeded: {exactly}").into(),
         (_, _, Some(exactly)) => format!("{general}: {exactly}").into(),
         _ => general.into(),
     }
