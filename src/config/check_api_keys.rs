@@ -18,9 +18,21 @@ pub(super) fn check(conf: &FileConf, f: &mut Findings) {
         source(list, conf, f);
         if let Some(file) = list.file.as_ref().and_then(Spanned::sound) {
             alike(file, f);
+            rates(file, conf, f);
         }
     }
     queries(conf, f);
+}
+
+/// Warns of keys with a rate of their own that no limit looks at.
+fn rates(file: &KeyFile, conf: &FileConf, f: &mut Findings) {
+    if conf.limits.iter().any(|limit| limit.own_rate.is_some()) {
+        return;
+    }
+    let mut records = file.keys.records.iter();
+    if let Some(at) = records.position(|record| record.rate_limit.is_some()) {
+        f.warn(&file.keys.place(at, "id"), message!("has a `rate_limit` that no limit looks at (found no limit with `own_rate`, want one on the routes that take the key)"));
+    }
 }
 
 fn source(list: &Spanned<ApiKeysConf>, conf: &FileConf, f: &mut Findings) {
