@@ -132,6 +132,11 @@ impl Rate {
     /// The longest window that a limit counts in: 31 days.
     pub const MAX_WINDOW: Duration = Duration::from_secs(31 * 86_400);
 
+    /// The window's length in milliseconds.
+    pub fn per_ms(self) -> u64 {
+        Span(self.per).as_ms()
+    }
+
     /// Whether its window can be counted in: whole seconds, and not too many.
     pub fn has_window(self) -> bool {
         let whole = self.per.subsec_nanos() == 0;

@@ -59,8 +59,7 @@ fn rates(limit: &LimitConf, f: &mut Findings) {
 }
 
 fn fills_in_ms(capacity: u64, rate: Rate) -> u64 {
-    let per_ms = u64::try_from(rate.per.as_millis()).unwrap_or(u64::MAX);
-    capacity.saturating_mul(per_ms) / rate.count
+    capacity.saturating_mul(rate.per_ms()) / rate.count
 }
 
 /// An algorithm's name in the config.

@@ -348,14 +348,12 @@ pub fn body(refusal: &Refusal, exchange: &Exchange, shape: ErrorShape, body: &mu
                 },
             ),
             ErrorShape::Problem => {
-                let written =
-                    serde_json::to_writer(&mut *body, &problem(refusal, exchange, &detail));
-                if refusal.reason == Reason::RateLimited {
-                    violated(exchange, body);
-                }
-                written
+                serde_json::to_writer(&mut *body, &problem(refusal, exchange, &detail))
             }
         };
+    }
+    if shape == ErrorShape::Problem && refusal.reason == Reason::RateLimited {
+        violated(exchange, body);
     }
     body.push(b'\n');
 }
@@ -381,9 +379,6 @@ fn prepared(refusal: &Refusal, exchange: &Exchange, body: &mut Vec<u8>) {
         decimal::push(body, seconds);
     }
     body.extend_from_slice(around[1].as_bytes());
-    if refusal.reason == Reason::RateLimited {
-        violated(exchange, body);
-    }
 }
 
 /// Adds to an object which limits were exceeded (draft-ietf-httpapi-ratelimit-headers-10 §6.1). Names of

@@ -33,7 +33,7 @@ impl Algorithm {
     /// # Errors
     /// See those of each rule.
     pub fn rule(self, rate: Rate, capacity: Option<u64>) -> Result<Rule, Fault> {
-        let (count, per_ms) = (rate.count, per_ms(rate));
+        let (count, per_ms) = (rate.count, rate.per_ms());
         Ok(match self {
             Self::FixedWindow => FixedWindow::new(count, per_ms)?.into(),
             Self::SlidingWindow => SlidingWindow::new(count, per_ms)?.into(),
@@ -48,11 +48,7 @@ impl Algorithm {
 /// # Errors
 /// See [`SlidingLog::new`].
 pub fn log(rate: Rate) -> Result<SlidingLog, Fault> {
-    SlidingLog::new(rate.count, per_ms(rate))
-}
-
-fn per_ms(rate: Rate) -> u64 {
-    u64::try_from(rate.per.as_millis()).unwrap_or(u64::MAX)
+    SlidingLog::new(rate.count, rate.per_ms())
 }
 
 /// What one caller may.

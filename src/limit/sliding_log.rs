@@ -28,7 +28,7 @@ pub const MAX_KEYS: u64 = 10_000_000;
 pub const SHARDS: usize = 256;
 
 /// Bytes of a client on its way, without its times.
-const RECORD: usize = 16 + 8 + 8;
+const RECORD: usize = 16 + 3 * 8;
 /// How many clients are looked at when one has to go.
 const CANDIDATES: usize = 8;
 /// How many clients are looked at for each new one, so that idle ones do not stay.
@@ -73,6 +73,9 @@ impl SlidingLog {
 struct Log {
     /// The latest time at which it was asked for, in Unix milliseconds. It does not run backwards.
     asked_ms: u64,
+    /// When nothing of it counts any more, by the window of whoever it is: callers of one limit may have
+    /// windows of their own.
+    over_ms: u64,
     /// The low bits of the times of all that count, oldest first; none is older than a window, which is
     /// shorter than 2^32 ms.
     times: VecDeque<u32>,
@@ -82,14 +85,15 @@ impl Log {
     /// The time of which these are the low bits.
     fn whole(&self, low: u32) -> u64 {
         let age = (self.asked_ms as u32).wrapping_sub(low);
-        self.asked_ms - u64::from(age)
+        self.asked_ms.saturating_sub(u64::from(age))
     }
 
-    /// As it travels: key, time of the last request, number of times, times.
+    /// As it travels: key, time of the last request, when it is over, number of times, times.
     fn record(&self, key: &Key) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(RECORD + 4 * self.times.len());
         bytes.extend_from_slice(&key.to_bytes());
         bytes.extend_from_slice(&self.asked_ms.to_le_bytes());
+        bytes.extend_from_slice(&self.over_ms.to_le_bytes());
         bytes.extend_from_slice(&(self.times.len() as u64).to_le_bytes());
         self.times
             .iter()
@@ -101,19 +105,21 @@ impl Log {
     fn read(records: &[u8]) -> Option<(Key, Log, &[u8])> {
         let (key, rest) = records.split_first_chunk()?;
         let (asked_ms, rest) = rest.split_first_chunk()?;
+        let (over_ms, rest) = rest.split_first_chunk()?;
         let (count, rest) = rest.split_first_chunk()?;
         let count = usize::try_from(u64::from_le_bytes(*count)).ok()?;
         let (times, rest) = rest.split_at_checked(count.checked_mul(4)?)?;
         let (times, _) = times.as_chunks();
         let log = Log {
             asked_ms: u64::from_le_bytes(*asked_ms),
+            over_ms: u64::from_le_bytes(*over_ms),
             times: times.iter().map(|low| u32::from_le_bytes(*low)).collect(),
         };
         Some((Key::from_bytes(*key), log, rest))
     }
 
-    fn is_idle(&self, window_ms: u64, now_ms: u64) -> bool {
-        self.asked_ms + window_ms <= now_ms
+    fn is_idle(&self, now_ms: u64) -> bool {
+        self.over_ms <= now_ms
     }
 
     /// Decides, and counts where that is wanted. A clock that reads earlier than at the last request reads
@@ -156,7 +162,8 @@ impl Log {
         if count {
             self.times.drain(..over);
             self.asked_ms = at_ms;
-            if allowed {
+            if allowed && cost > 0 {
+                self.over_ms = at_ms + window_ms;
                 self.times.extend((0..cost).map(|_| at_ms as u32));
             }
         }
@@ -221,10 +228,10 @@ impl Shard {
     }
 
     /// Takes out an idle client or two.
-    fn sweep(&mut self, window_ms: u64, now_ms: u64) {
+    fn sweep(&mut self, now_ms: u64) {
         for _ in 0..SWEEP {
             let Some(place) = self.next() else { return };
-            if self.logs[place].1.is_idle(window_ms, now_ms) {
+            if self.logs[place].1.is_idle(now_ms) {
                 self.remove(place);
                 self.hand = place;
             }
@@ -232,14 +239,14 @@ impl Shard {
     }
 
     /// Takes out the client that has asked least, of some; whether it was one that counted.
-    fn evict(&mut self, window_ms: u64, now_ms: u64) -> bool {
+    fn evict(&mut self, now_ms: u64) -> bool {
         let mut least: Option<(usize, usize)> = None;
         for _ in 0..CANDIDATES.min(self.logs.len()) {
             let Some(place) = self.next() else {
                 return false;
             };
             let log = &self.logs[place].1;
-            let idle = log.is_idle(window_ms, now_ms);
+            let idle = log.is_idle(now_ms);
             let used = if idle { 0 } else { log.times.len() };
             if least.is_none_or(|(few, _)| used < few) {
                 least = Some((used, place));
@@ -300,8 +307,8 @@ impl Logs {
         let mut log = Log::default();
         let decision = log.decide(rule, now_ms, cost, true);
         if !log.times.is_empty() {
-            shard.sweep(rule.window_ms, now_ms);
-            if shard.logs.len() >= self.room && shard.evict(rule.window_ms, now_ms) {
+            shard.sweep(now_ms);
+            if shard.logs.len() >= self.room && shard.evict(now_ms) {
                 self.evictions.fetch_add(1, Relaxed);
             }
             shard.add(*key, log);
@@ -318,14 +325,6 @@ impl Logs {
         let place = shard.places.get(key).copied();
         let known = place.map(|place| shard.logs[place].1.decide(rule, now_ms, cost, false));
         known.unwrap_or_else(|| Log::default().decide(rule, now_ms, cost, false))
-    }
-
-    /// Forgets a client.
-    pub fn reset(&self, key: &Key) {
-        let mut shard = self.shard(key);
-        if let Some(place) = shard.places.get(key).copied() {
-            shard.remove(place);
-        }
     }
 
     /// Clients that were given up although they counted.

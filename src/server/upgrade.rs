@@ -229,11 +229,9 @@ impl Server {
         before: Option<&Sent>,
     ) -> io::Result<Sent> {
         let now_ms = self.shared.clock.now().steady_ms;
-        let (messages, sent) = counts.messages(now_ms, before);
-        for message in messages {
-            line.send(Kind::Counts, &[&limit.to_le_bytes(), &*message].concat())?;
-        }
-        Ok(sent)
+        counts.send(now_ms, before, |message| {
+            line.send(Kind::Counts, &[&limit.to_le_bytes(), message].concat())
+        })
     }
 
     /// Waits until nobody is at a decision that began before the tables were given away: it may have

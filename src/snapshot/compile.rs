@@ -167,8 +167,7 @@ fn flood_limit(conf: &FloodConf, tools: &Tools<'_>) -> Result<Flood, Fault> {
         expected_clients,
     } = conf;
     let fault = |e: crate::limit::Fault| missed(&rate.place, e);
-    let window_ms = u64::try_from(rate.value.per.as_millis()).unwrap_or(u64::MAX);
-    let rule = SlidingWindow::new(rate.value.count, window_ms).map_err(fault)?;
+    let rule = SlidingWindow::new(rate.value.count, rate.value.per_ms()).map_err(fault)?;
     let estimator = Estimator::new(rule, expected_clients.value).map_err(fault)?;
     Ok(Flood {
         estimator: Arc::new(estimator),

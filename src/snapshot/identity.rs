@@ -212,8 +212,7 @@ fn failure_limit(conf: &FailuresConf, tools: &Tools<'_>) -> Result<Option<Failur
         max_addresses,
     } = limit;
     let fault = |e: crate::limit::Fault| missed(&rate.place, e);
-    let window_ms = u64::try_from(rate.value.per.as_millis()).unwrap_or(u64::MAX);
-    let rule = SlidingWindow::new(rate.value.count, window_ms)
+    let rule = SlidingWindow::new(rate.value.count, rate.value.per_ms())
         .map_err(fault)?
         .into();
     let kept = tools.before.and_then(|before| before.failures(limit));

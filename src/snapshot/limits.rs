@@ -149,8 +149,7 @@ fn counts(conf: &LimitConf, identities: &Identities, tools: &Tools<'_>) -> Resul
             return Ok(Counts::Estimate(kept));
         }
         let rate = conf.rate.value;
-        let window_ms = u64::try_from(rate.per.as_millis()).unwrap_or(u64::MAX);
-        let rule = SlidingWindow::new(rate.count, window_ms).map_err(fault)?;
+        let rule = SlidingWindow::new(rate.count, rate.per_ms()).map_err(fault)?;
         let estimator = Estimator::new(rule, conf.expected_clients.value).map_err(fault)?;
         return Ok(Counts::Estimate(Arc::new(estimator)));
     }

@@ -134,12 +134,14 @@ fn keys_of_a_file_are_shown_rotated_and_taken_back() {
         "found neither --file nor --config, want --file and the key file, or --config and --list\n";
     assert_eq!(call(&["keys", "list"]), failed(64, nowhere));
     let unknown = call(&["keys", "list", "-c", &yaml, "--list", "theirs"]);
-    // Behind a warning: one of the keys has a rate, and no limit that would look at it.
-    let why = "\n--list: no list is called so (found `theirs`, want ours)\n";
-    assert!(
-        unknown.code == Some(64) && unknown.stderr.ends_with(why),
-        "{unknown:?}"
+    // One of the keys has a rate, and no limit looks at it.
+    let file = folder.text("keys.yaml");
+    let why = format!(
+        "warning: {file}:2:9: keys[0].id: has a `rate_limit` that no limit looks at (found no limit with \
+         `own_rate`, want one on the routes that take the key)\n\
+         --list: no list is called so (found `theirs`, want ours)\n"
     );
+    assert_eq!(unknown, failed(64, &why));
 }
 
 #[test]

@@ -10,15 +10,15 @@ const IDENTITY: &str = "identity:\n\
     \x20 jwt: [{ name: corp, issuer: \"https://auth.example.com/\", audiences: [api], algorithms: [HS256], keys: [{ alg: HS256, secret: \"${TEST_SECRET}\" }] }]\n\
     \x20 api_keys: [{ name: partners, file: keys.yaml }]\n";
 
-fn gateway(origin: &Origin, limits: &[&str], routes: &[&str]) -> Gateway {
+fn gateway<T: AsRef<str>>(origin: &Origin, limits: &[T], routes: &[T]) -> Gateway {
     let keys = format!(
         "keys:\n{}{}{}",
         mint::api_key("one", "key-one", ""),
         mint::api_key("two", "key-two", ", tier: gold, rate_limit: 4/1m"),
         mint::api_key("three", "key-three", ", tier: tin, rate_limit: 1000/1s")
     );
-    let line = |item: &&str| format!("  - {{ {item} }}\n");
-    let list = |items: &[&str]| items.iter().map(line).collect::<Vec<_>>().concat();
+    let line = |item: &T| format!("  - {{ {} }}\n", item.as_ref());
+    let list = |items: &[T]| items.iter().map(line).collect::<Vec<_>>().concat();
     let config = format!(
         "{IDENTITY}upstreams: [{{ name: up, targets: [\"{origin}\"] }}]\nlimits:\n{}routes:\n{}",
         list(limits),
@@ -31,7 +31,7 @@ fn gateway(origin: &Origin, limits: &[&str], routes: &[&str]) -> Gateway {
 fn open(origin: &Origin, limit: &str) -> Gateway {
     let limit = format!("name: l, key: address, {limit}");
     let route = "name: r, match: { path: / }, auth: none, limits: [l], to: up";
-    gateway(origin, &[&limit], &[route])
+    gateway(origin, &[&*limit], &[route])
 }
 
 /// How many of so many requests pass, at once.
@@ -273,8 +273,7 @@ fn by(origin: &Origin, keys: &[(&str, &str)]) -> Gateway {
     };
     let limits: Vec<String> = keys.iter().map(limit).collect();
     let routes: Vec<String> = keys.iter().map(route).collect();
-    let texts = |all: &'static [String]| all.iter().map(String::as_str).collect::<Vec<_>>();
-    let gateway = gateway(origin, &texts(limits.leak()), &texts(routes.leak()));
+    let gateway = gateway(origin, &limits, &routes);
     gateway.begin_window(3600);
     gateway
 }

@@ -351,3 +351,20 @@ fn another_process_goes_on_with_the_times_of_each_request() {
     other.put(&whole[..whole.len() - 1]);
     assert_eq!(other.keys(), 19);
 }
+
+/// Callers of one limit may have windows of their own: one with a minute once swept out one with an hour.
+#[test]
+fn a_log_is_idle_by_its_own_window() {
+    let hour = SlidingLog::new(2, 3_600_000).unwrap();
+    let minute = SlidingLog::new(2, 60_000).unwrap();
+    let logs = Logs::new(10_000).unwrap();
+    for n in 0..500 {
+        assert!(logs.check(&hour, &key(n), START, 2).allowed);
+    }
+    for n in 1000..9000 {
+        logs.check(&minute, &key(n), START + 600_000, 1);
+    }
+    assert_eq!(logs.evictions(), 0);
+    let forgotten = (0..500).filter(|n| logs.peek(&hour, &key(*n), START + 600_000, 1).allowed);
+    assert_eq!(forgotten.count(), 0);
+}

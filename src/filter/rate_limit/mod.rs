@@ -107,7 +107,9 @@ impl RateLimits {
             reports.clear();
             refused = self.judge(&asked, Step::Count, &mut reports);
         }
-        let would_refuse = self.tried(&asked);
+        // What is refused anyway would not have come to them.
+        let step = refused.map_or(Step::Count, |_| Step::Ask);
+        let would_refuse = self.tried(&asked, step);
         exchange.limits.tell(&self.policies, reports);
         if would_refuse {
             exchange.would_refuse = exchange.would_refuse.or(Some(Reason::RateLimited));
@@ -133,11 +135,11 @@ impl RateLimits {
         refused
     }
 
-    /// Lets those judge that are tried out: each counts by itself, and says whether it would refuse.
-    fn tried(&self, asked: &Asked) -> bool {
+    /// Lets those judge that are tried out; whether any of them would refuse.
+    fn tried(&self, asked: &Asked, step: Step) -> bool {
         let mut would_refuse = false;
         for limit in self.limits.iter().filter(|limit| limit.dry_run) {
-            let (_, decision) = limit.decide(asked, Step::Count);
+            let (_, decision) = limit.decide(asked, step);
             if !decision.allowed {
                 limit.metrics.would_refuse();
                 would_refuse = true;

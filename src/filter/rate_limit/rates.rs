@@ -4,6 +4,7 @@ use crate::base::units::Rate;
 use crate::identity::principal::Principal;
 use serde_json::Value;
 use std::fmt;
+use std::time::Duration;
 
 /// A rule of some kind for each caller.
 pub struct Rates<R> {
@@ -22,7 +23,7 @@ pub struct OwnRate<R> {
     /// The place in [`Principal::claims`] of the claim that says it.
     pub claim: Option<usize>,
     /// The window of a claim that says only how many.
-    pub per: std::time::Duration,
+    pub per: Duration,
     /// Makes a rule of a rate.
     pub make: Box<dyn Fn(Rate) -> Option<R> + Send + Sync>,
 }
@@ -103,7 +104,7 @@ mod tests {
             own: Some(OwnRate {
                 most: rate("1000/1m"),
                 claim: Some(0),
-                per: std::time::Duration::from_secs(60),
+                per: Duration::from_secs(60),
                 make: Box::new(Some),
             }),
         }

@@ -6,6 +6,7 @@ use crate::limit::exact::{Cell, Store};
 use crate::limit::heir::Heir;
 use crate::limit::sliding_log::Logs;
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 
 /// The limits that are handed over, in the order of the offer.
@@ -66,35 +67,47 @@ impl Exact {
         }
     }
 
-    /// Everything that is counted, in messages, or what of it is new since it was sent; and what was sent.
-    pub fn messages(&self, now_ms: u64, sent: Option<&Sent>) -> (Vec<Vec<u8>>, Sent) {
+    /// Hands out everything that is counted, message by message, or what of it is new since it was sent.
+    ///
+    /// # Errors
+    /// Those of `put`.
+    pub fn send(
+        &self,
+        now_ms: u64,
+        sent: Option<&Sent>,
+        mut put: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<Sent> {
         match self {
             Self::Cells(store) => {
                 let mut cells = store.cells(now_ms);
                 if let Some(Sent::Cells(sent)) = sent {
                     cells.retain(|cell| sent.get(&cell.place) != Some(&cell.word));
                 }
-                let written =
-                    |some: &[Cell]| some.iter().flat_map(|cell| cell.to_bytes()).collect();
-                let messages = cells.chunks(CELLS).map(written).collect();
-                let sent = cells.iter().map(|cell| (cell.place, cell.word)).collect();
-                (messages, Sent::Cells(sent))
+                for some in cells.chunks(CELLS) {
+                    let mut message = Vec::with_capacity(some.len() * Cell::BYTES);
+                    for cell in some {
+                        message.extend_from_slice(&cell.to_bytes());
+                    }
+                    put(&message)?;
+                }
+                let sent = cells.iter().map(|cell| (cell.place, cell.word));
+                Ok(Sent::Cells(sent.collect()))
             }
             Self::Logs(logs) => {
                 let since_ms = match sent {
                     Some(Sent::Until(ms)) => ms.saturating_sub(LATE_MS),
                     _ => 0,
                 };
-                let mut messages = vec![Vec::new()];
+                let mut message = Vec::new();
                 for record in logs.records(since_ms) {
-                    if messages.last().is_none_or(|last| last.len() > BYTES) {
-                        messages.push(Vec::new());
-                    }
-                    if let Some(last) = messages.last_mut() {
-                        last.extend_from_slice(&record);
+                    message.extend_from_slice(&record);
+                    if message.len() > BYTES {
+                        put(&message)?;
+                        message.clear();
                     }
                 }
-                (messages, Sent::Until(now_ms))
+                put(&message)?;
+                Ok(Sent::Until(now_ms))
             }
         }
     }
